@@ -1,0 +1,238 @@
+"""The trusted values that every room works with, made by `intent.parse` and by nobody else.
+
+A manifest that has passed the rules becomes one of these. They are frozen, hold parsed addresses
+instead of text, and are never checked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal
+
+from danmpy.api.limits import DYNAMIC_TYPES
+
+Family = Literal[4, 6]
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+
+class NetworkKind(StrEnum):
+    """The three network kinds of ``danm.k8s.io/v1``."""
+
+    TENANT = "TenantNetwork"
+    CLUSTER = "ClusterNetwork"
+    DANM = "DanmNet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class NetworkKey:
+    """Identity of a network; prints as ``Kind/namespace/name`` or ``Kind/name``."""
+
+    kind: NetworkKind
+    namespace: str = ""
+    name: str
+
+    def __str__(self) -> str:
+        middle = f"{self.namespace}/" if self.namespace else ""
+        return f"{self.kind}/{middle}{self.name}"
+
+
+class SegmentKind(StrEnum):
+    """How a segment is told apart on its parent device."""
+
+    VLAN = "vlan"
+    VXLAN = "vxlan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class SegmentKey:
+    """One wire: parent device, kind and id. Prints as ``vxlan:ens4:700``."""
+
+    parent: str
+    kind: SegmentKind
+    id: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.parent}:{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSpec:
+    """The addresses of one family on one network. Ranges are inclusive integers.
+
+    `first`..`last` is what dynamic requests get; static requests may use all of `subnet`.
+    `reserved` (network and broadcast address, gateways) and `excluded` are handed out to nobody;
+    both are sorted, merged and disjoint ranges inside `subnet`.
+    """
+
+    family: Family
+    subnet: IPNetwork
+    first: int
+    last: int
+    reserved: tuple[tuple[int, int], ...] = ()
+    excluded: tuple[tuple[int, int], ...] = ()
+
+    def address(self, value: int) -> IPAddress:
+        """The address object of the integer `value`."""
+        return IPv4Address(value) if self.family == 4 else IPv6Address(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSpec:
+    """One route: destination and next hop."""
+
+    destination: IPNetwork
+    gateway: IPAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSpec:
+    """One accepted network.
+
+    `backend` is NetworkType in lower case when it is one of the built-in words, else verbatim.
+    `segment` is what the manifest asks for, or, for a TenantNetwork, what was assigned to it
+    (`with_assignment`). `uid` is the object's UID, or a stable stand-in in a folder.
+    """
+
+    key: NetworkKey
+    uid: str
+    network_id: str
+    backend: str
+    host_device: str = ""
+    device_pool: str = ""
+    segment: SegmentKey | None = None
+    container_prefix: str = ""
+    rt_table: int = 0
+    v4: PoolSpec | None = None
+    v6: PoolSpec | None = None
+    routes: tuple[RouteSpec, ...] = ()
+    routes6: tuple[RouteSpec, ...] = ()
+    gateway: IPv4Address | None = None
+    gateway6: IPv6Address | None = None
+    mtu: int | None = None
+    vxlan_remotes: tuple[IPAddress, ...] = ()
+    allowed_tenants: frozenset[str] | None = None
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Does DANM derive the backend's configuration from this object (ipvlan, macvlan, sriov)?"""
+        return self.backend in DYNAMIC_TYPES
+
+    @property
+    def domain(self) -> str:
+        """The collision domain of its addresses: the segment, or the network where there is none."""
+        return str(self.segment) if self.segment else str(self.key)
+
+    def pool(self, family: Family) -> PoolSpec | None:
+        """The pool of `family`, or None when the network has no subnet of it."""
+        return self.v4 if family == 4 else self.v6
+
+    def with_assignment(self, *, host_device: str, segment: SegmentKey | None) -> NetworkSpec:
+        """The same network on the device and segment that were assigned to it."""
+        return replace(self, host_device=host_device, segment=segment)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostDeviceProfile:
+    """One entry of TenantConfig.hostDevices. `ids` are inclusive ranges; empty without a kind."""
+
+    name: str
+    kind: SegmentKind | None = None
+    ids: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_pool(self) -> bool:
+        """Is this a device-plugin resource (DANM: a name with a "/") and not a NIC?"""
+        return "/" in self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantConfigSpec:
+    """One accepted TenantConfig; `network_ids` has lower-case keys (NetworkType -> NetworkID)."""
+
+    name: str
+    host_devices: tuple[HostDeviceProfile, ...] = ()
+    network_ids: Mapping[str, str] = field(default_factory=dict)
+
+
+class AddressMode(StrEnum):
+    """What a pod asks of one family on one interface (DANM: ip, ip6)."""
+
+    ABSENT = "absent"
+    NONE = "none"
+    DYNAMIC = "dynamic"
+    STATIC = "static"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressAsk:
+    """One family's request; `address` is set exactly when the mode is static."""
+
+    mode: AddressMode = AddressMode.ABSENT
+    address: IPAddress | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceAsk:
+    """One entry of the interfaces annotation, parsed. `network.namespace` is the pod's."""
+
+    network: NetworkKey
+    ip: AddressAsk = AddressAsk()
+    ip6: AddressAsk = AddressAsk()
+    proutes: tuple[RouteSpec, ...] = ()
+    proutes6: tuple[RouteSpec, ...] = ()
+    mac: str | None = None
+    name: str | None = None
+    default_route: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSpec:
+    """One pod as far as networks are concerned.
+
+    `annotations` holds only the annotations that ask for interfaces; they are parsed when the pod
+    is attached, so that a broken one refuses that pod with its reason and touches nothing else.
+    """
+
+    namespace: str
+    name: str
+    uid: str = ""
+    node: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSpec:
+    """One node and where its VXLAN tunnels end: parent device -> VTEP addresses.
+
+    The parent ``*`` stands for every parent that is not named (the node's internal addresses).
+    """
+
+    name: str
+    vteps: Mapping[str, tuple[IPAddress, ...]] = field(default_factory=dict)
+
+    def vteps_on(self, parent: str) -> tuple[IPAddress, ...]:
+        """The VTEP addresses of this node for segments on `parent`."""
+        return self.vteps.get(parent, self.vteps.get("*", ()))
+
+
+class ConditionStatus(StrEnum):
+    """Status of a condition (Kubernetes API conventions)."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Condition:
+    """One condition of a network: type, status, one-word reason, message with the way out."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str

@@ -1,0 +1,203 @@
+"""The journal of attachments: what this node has begun, made and not yet undone.
+
+One JSON file per sandbox and CNI interface name in the state folder, replaced by rename. A record
+is written before anything is touched and taken away after everything is gone, so a daemon that was
+killed at any moment finds on its next start what it left half done. The journal is no source of
+truth about addresses (the database is); it remembers what only this node can know: which links were
+made, with which settings, and how each delegate plugin was called.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from danmpy.errors import HostError, NotReadyError
+from danmpy.kernel.podlinks import PodLink, PodLinkConfig
+
+_log = structlog.get_logger(__name__)
+
+
+class Phase(StrEnum):
+    """How far an attachment is.
+
+    `DETACHED` means that the links are gone and only the database has not heard of it yet.
+    """
+
+    ADDING = "adding"
+    ATTACHED = "attached"
+    DETACHING = "detaching"
+    DETACHED = "detached"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkRecord:
+    """One interface of an attachment as it was made, for CHECK and DEL.
+
+    `link` and `config` are None for a delegate's interface; `delegate` is then the configuration
+    that it was called with and `delegate_result` what it answered, both JSON text.
+    """
+
+    name: str
+    network: str
+    link: PodLink | None = None
+    config: PodLinkConfig | None = None
+    delegate: str = ""
+    delegate_result: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachmentRecord:
+    """One sandbox's attachment. Times are microseconds; `detached_at` is when the links went.
+
+    `netns_device` and `netns_inode` tell the namespace apart from a later one at the same path.
+    `network_name` is the name in the CNI configuration, which GC goes by.
+    """
+
+    container_id: str
+    ifname: str
+    phase: Phase
+    netns: str
+    netns_device: int = 0
+    netns_inode: int = 0
+    namespace: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+    network_name: str = ""
+    began_at: int = 0
+    detached_at: int = 0
+    end_reason: str = ""
+    links: tuple[LinkRecord, ...] = ()
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the runtime calls this attachment by."""
+        return (self.container_id, self.ifname)
+
+    def with_phase(self, phase: Phase, **changes: Any) -> AttachmentRecord:
+        """The same attachment in another phase."""
+        return replace(self, phase=phase, **changes)
+
+
+_RECORDS = TypeAdapter(AttachmentRecord)
+
+
+class Journal:
+    """The records of one state folder; safe to use from several threads of one process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._guard = threading.Lock()
+        self._records: dict[tuple[str, str], AttachmentRecord] = {}
+        self._lock_fd = -1
+
+    def open(self) -> None:
+        """Take the state folder for this process and load what it holds.
+
+        A file that cannot be read is put aside under ``*.damaged`` and logged; nothing is deleted.
+
+        Raises:
+            NotReadyError: another daemon has the folder.
+            HostError: the folder cannot be made or written.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        except OSError as error:
+            raise HostError(
+                f"state folder {self._folder} cannot be used: {error.strerror}",
+                hint="set state_dir to a folder that this process may write",
+            ) from error
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+            raise NotReadyError(
+                f"another danmpy node daemon uses the state folder {self._folder.parent}",
+                hint="stop it first, or give this one a state_dir and a socket of its own",
+            ) from error
+        self._records = {
+            record.key: record for record in read_records(self._folder, set_aside=True)
+        }
+
+    def close(self) -> None:
+        """Give the folder back."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def read(self, container_id: str, ifname: str) -> AttachmentRecord | None:
+        """The record of one attachment, if there is one."""
+        with self._guard:
+            return self._records.get((container_id, ifname))
+
+    def read_all(self) -> tuple[AttachmentRecord, ...]:
+        """Every record."""
+        with self._guard:
+            return tuple(self._records.values())
+
+    def write(self, record: AttachmentRecord, *, durable: bool = False) -> None:
+        """Store `record`; `durable` waits for the disk.
+
+        Only a release that the database has not heard of needs that: everything else in a record is
+        about namespaces, which a crash of the machine takes away as well.
+
+        Raises:
+            HostError: the file cannot be written (disk full, read-only).
+        """
+        path = self._path(record)
+        temporary = path.with_suffix(".tmp")
+        data = _RECORDS.dump_json(record)
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, data)
+                if durable:
+                    os.fdatasync(fd)
+            finally:
+                os.close(fd)
+            temporary.replace(path)
+        except OSError as error:
+            raise HostError(
+                f"the journal {path} cannot be written: {error.strerror}",
+                hint="make room on the disk that holds state_dir",
+            ) from error
+        with self._guard:
+            self._records[record.key] = record
+
+    def remove(self, record: AttachmentRecord) -> None:
+        """Forget an attachment; absent is success."""
+        self._path(record).unlink(missing_ok=True)
+        with self._guard:
+            self._records.pop(record.key, None)
+
+    def _path(self, record: AttachmentRecord) -> Path:
+        return self._folder / f"{record.container_id}@{record.ifname}.json"
+
+
+def read_records(folder: Path, *, set_aside: bool = False) -> Iterable[AttachmentRecord]:
+    """Every record in `folder`, without taking the lock: also for readers beside a running daemon.
+
+    A file that vanishes meanwhile is passed over; a damaged one is logged, and renamed to
+    ``*.damaged`` when `set_aside`.
+    """
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield _RECORDS.validate_json(path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except ValidationError as error:
+            _log.error("journal record damaged", file=str(path), problems=error.error_count())
+            if set_aside:
+                path.rename(path.with_suffix(".damaged"))

@@ -1,0 +1,227 @@
+"""From decided interfaces and their leases to links, settings and results. Pure.
+
+The same values are applied by ADD, compared by CHECK, and undone by DEL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
+
+from danmpy.api.cni import MAIN_TABLE, CniInterface, CniIp, CniResult, CniRoute
+from danmpy.api.limits import IFNAME_MAX_BYTES
+from danmpy.api.specs import IPAddress, RouteSpec
+from danmpy.attach.values import Backend, InterfaceSpec, IPInterface, PodIdentity
+from danmpy.kernel.podlinks import (
+    RT_TABLE_MAIN,
+    PodFacts,
+    PodLink,
+    PodLinkConfig,
+    PodLinkFacts,
+    PodRoute,
+    PodRule,
+)
+
+ALIAS_PREFIX = "danmpy pod="
+"""Every link that is made for a pod carries this alias, so that DEL finds it without a record."""
+
+HOST_LINK_PREFIX = "dmp"
+DEFAULT_V4 = IPv4Network("0.0.0.0/0")
+DEFAULT_V6 = IPv6Network("::/0")
+_CONTAINER_ID_SHOWN = 64
+
+
+def alias_of(container_id: str) -> str:
+    """The alias of all links of one sandbox."""
+    return f"{ALIAS_PREFIX}{container_id[:_CONTAINER_ID_SHOWN]}"
+
+
+def host_link_name(container_id: str, name: str) -> str:
+    """The node's end of a veth pair: the same for every retry, different for every interface."""
+    digest = hashlib.sha256(f"{container_id}/{name}".encode()).hexdigest()
+    return (HOST_LINK_PREFIX + digest)[:IFNAME_MAX_BYTES]
+
+
+def plan_link(spec: InterfaceSpec, device: str, identity: PodIdentity) -> PodLink | None:
+    """The link to make for `spec` on the node's `device`; None when a delegate makes it."""
+    if spec.backend is Backend.DELEGATE:
+        return None
+    if spec.backend is Backend.BRIDGE:
+        return PodLink(
+            name=spec.name,
+            kind="veth",
+            parent=device,
+            mac=spec.mac,
+            mtu=spec.mtu,
+            host_name=host_link_name(identity.container_id, spec.name),
+            host_alias=alias_of(identity.container_id),
+        )
+    mac = spec.mac if spec.backend is Backend.MACVLAN else None
+    return PodLink(name=spec.name, kind=spec.backend.value, parent=device, mac=mac, mtu=spec.mtu)
+
+
+def plan_config(
+    spec: InterfaceSpec, addresses: Sequence[IPInterface], container_id: str
+) -> PodLinkConfig:
+    """What to set on the link of `spec` once it has `addresses`.
+
+    Routes of a family apply only when the interface has an address of that family (DANM 4.3). A
+    policy rule looks at one address and not at the whole subnet, so that two interfaces in one
+    subnet each keep their own table (DANM's rule per subnet made the second one fail).
+    """
+    families = {address.version for address in addresses}
+    routes = [
+        PodRoute(destination=default_of(gateway), gateway=str(gateway))
+        for gateway in spec.default_gateways
+        if gateway.version in families
+    ]
+    routes += _routes(spec.routes, families, RT_TABLE_MAIN)
+    proutes = _routes(spec.proutes, families, spec.network.rt_table)
+    policy_families = {route.destination.version for route in spec.proutes}
+    return PodLinkConfig(
+        alias=alias_of(container_id),
+        ipv6=spec.ipv6,
+        addresses=tuple(str(address) for address in addresses),
+        routes=(*routes, *proutes),
+        rules=tuple(
+            PodRule(source=str(address.ip), table=spec.network.rt_table)
+            for address in addresses
+            if address.version in policy_families
+        ),
+    )
+
+
+def _routes(routes: Sequence[RouteSpec], families: AbstractSet[int], table: int) -> list[PodRoute]:
+    return [
+        PodRoute(destination=str(route.destination), gateway=str(route.gateway), table=table)
+        for route in routes
+        if route.destination.version in families
+    ]
+
+
+def default_of(gateway: IPAddress) -> str:
+    """The default destination of the gateway's family."""
+    return str(DEFAULT_V4 if gateway.version == 4 else DEFAULT_V6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeInterface:
+    """One interface after it was made: its facts, and for a delegate what the delegate said."""
+
+    spec: InterfaceSpec
+    config: PodLinkConfig
+    facts: PodLinkFacts | None = None
+    host_name: str = ""
+    delegate: CniResult | None = None
+
+
+def plan_result(made: Sequence[MadeInterface], netns: str) -> CniResult:
+    """The answer to ADD: the pod's interfaces in order, eth0 first, then the node's veth ends."""
+    interfaces: list[CniInterface] = []
+    ips: list[CniIp] = []
+    routes: list[CniRoute] = []
+    for item in made:
+        if item.delegate is None:
+            _report_own(item, netns, (interfaces, ips))
+        else:
+            _report_delegate(item.delegate, (interfaces, ips))
+            routes += item.delegate.routes
+        routes += _report_routes(item)
+    hosts = [CniInterface(name=item.host_name) for item in made if item.host_name]
+    return CniResult(interfaces=(*interfaces, *hosts), ips=tuple(ips), routes=tuple(routes))
+
+
+_Parts = tuple[list[CniInterface], list[CniIp]]
+
+
+def _report_own(item: MadeInterface, netns: str, parts: _Parts) -> None:
+    interfaces, ips = parts
+    index = len(interfaces)
+    facts, network = item.facts, item.spec.network
+    interfaces.append(
+        CniInterface(
+            name=item.spec.name,
+            mac=facts.mac if facts else "",
+            sandbox=netns,
+            mtu=facts.mtu if facts else 0,
+        )
+    )
+    for text in item.config.addresses:
+        address = ip_interface(text)
+        gateway = network.gateway if address.version == 4 else network.gateway6
+        ips.append(CniIp(address=address, gateway=gateway, interface=index))
+
+
+def _report_routes(item: MadeInterface) -> list[CniRoute]:
+    return [
+        CniRoute(
+            dst=ip_network(route.destination),
+            gw=ip_address(route.gateway) if route.gateway else None,
+            table=None if route.table == MAIN_TABLE else route.table,
+        )
+        for route in item.config.routes
+    ]
+
+
+def _report_delegate(result: CniResult, parts: _Parts) -> None:
+    """Take over a delegate's result, its indices moved behind the interfaces before it."""
+    interfaces, ips = parts
+    inside = [(n, link) for n, link in enumerate(result.interfaces) if link.sandbox]
+    moved = {old: len(interfaces) + new for new, (old, _) in enumerate(inside)}
+    first = min(moved.values(), default=None)
+    interfaces += [link for _, link in inside]
+    for ip in result.ips:
+        index = first if ip.interface is None or ip.interface < 0 else moved.get(ip.interface)
+        ips.append(CniIp(address=ip.address, gateway=ip.gateway, interface=index))
+
+
+def differences(
+    name: str, link: PodLink, config: PodLinkConfig, facts: PodFacts
+) -> tuple[str, ...]:
+    """What is no longer as ADD made it, one sentence each; empty when all is well.
+
+    More addresses or routes than ours are no difference: a later plugin of the chain, or the pod
+    itself, may have added them (CNI spec 1.1.0, CHECK).
+    """
+    seen = facts.links.get(name)
+    if seen is None:
+        return (f"interface {name} is gone",)
+    found: list[str] = []
+    if seen.kind != link.kind:
+        found.append(f"interface {name} is a {seen.kind or 'plain'} link, not {link.kind}")
+    if not seen.up:
+        found.append(f"interface {name} is down")
+    if link.mac and seen.mac != link.mac:
+        found.append(f"interface {name} has MAC {seen.mac}, not {link.mac}")
+    if link.mtu and seen.mtu != link.mtu:
+        found.append(f"interface {name} has MTU {seen.mtu}, not {link.mtu}")
+    found += [
+        f"interface {name} has lost address {address}"
+        for address in config.addresses
+        if address not in facts.addresses[name]
+    ]
+    have = {(r.destination, r.gateway, r.table) for r in facts.routes[name]}
+    found += [
+        f"interface {name} has lost the route to {route.destination} via {route.gateway}"
+        for route in config.routes
+        if (route.destination, route.gateway, route.table) not in have
+    ]
+    found += [
+        f"the rule from {rule.source} into table {rule.table} is gone"
+        for rule in config.rules
+        if rule not in facts.rules
+    ]
+    return tuple(found)
+
+
+def addresses_by_interface(
+    pairs: Sequence[tuple[str, IPInterface]],
+) -> Mapping[str, tuple[IPInterface, ...]]:
+    """The leased addresses of each interface, IPv4 first."""
+    grouped: dict[str, list[IPInterface]] = {}
+    for name, address in pairs:
+        grouped.setdefault(name, []).append(address)
+    return {name: tuple(sorted(items, key=lambda a: a.version)) for name, items in grouped.items()}

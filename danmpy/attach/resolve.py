@@ -1,0 +1,326 @@
+"""Which interfaces a pod gets: the whole pod is decided, or refused, before anything is touched.
+
+Pure. The rules are DANM's (sections 3.2 to 3.5 and 7.5 of its behaviour as of 4.3) unless a
+docstring says where we differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Final
+
+from danmpy.api.limits import DEFAULT_NETWORK_NAME, IFNAME_MAX_BYTES
+from danmpy.api.specs import (
+    AddressAsk,
+    AddressMode,
+    Family,
+    InterfaceAsk,
+    NetworkKey,
+    NetworkKind,
+    NetworkSpec,
+    PodSpec,
+    PoolSpec,
+)
+from danmpy.attach.routing import with_routing
+from danmpy.attach.values import Backend, InterfaceSpec
+from danmpy.errors import ConflictError, IntentError, NotReadyError
+
+LEGACY_NAMING: Final = "legacy"
+FIRST_NAME: Final = "eth0"
+DEFAULT_PREFIX: Final = "eth"
+
+_FAMILIES: Final[tuple[Family, Family]] = (4, 6)
+_FIELD: Final[Mapping[Family, str]] = {4: "ip", 6: "ip6"}
+_SUBNET_FIELD: Final[Mapping[Family, str]] = {4: "cidr", 6: "net6"}
+_REFERENCE: Final[Mapping[NetworkKind, str]] = {
+    NetworkKind.DANM: "network",
+    NetworkKind.TENANT: "tenantNetwork",
+    NetworkKind.CLUSTER: "clusterNetwork",
+}
+_WANTED = frozenset({AddressMode.DYNAMIC, AddressMode.STATIC})
+_L2 = AddressAsk()
+_DYNAMIC = AddressAsk(mode=AddressMode.DYNAMIC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveContext:
+    """What the decision needs besides pod and networks.
+
+    `conf_names` are the NetworkIDs that have a delegate configuration on this node, `conf_dir` is
+    where they are looked for (for messages). `rejected` says of a network that exists but was
+    refused by the rules, or cannot be used now, why. `naming_scheme` is empty or ``legacy``.
+    """
+
+    container_id: str
+    naming_scheme: str = ""
+    conf_names: frozenset[str] = frozenset()
+    conf_dir: str = ""
+    rejected: Mapping[NetworkKey, str] = field(default_factory=dict)
+
+
+def resolve(
+    pod: PodSpec,
+    asks: tuple[InterfaceAsk, ...],
+    networks: Mapping[NetworkKey, NetworkSpec],
+    context: ResolveContext,
+) -> tuple[InterfaceSpec, ...]:
+    """The interfaces of `pod`, in the order of its annotation; its default network when it asks
+    for none.
+
+    Raises:
+        IntentError: a person has to change the pod, a network, or a file on the node.
+        ConflictError: two interfaces of this pod cannot both be as asked.
+        NotReadyError: the network has no host device yet.
+    """
+    subject = f"Pod/{pod.namespace}/{pod.name}"
+    asks = asks or (_default_ask(pod, networks, context, subject),)
+    specs = []
+    for index, ask in enumerate(asks):
+        where = f"interface {index} on {ask.network}"
+        entry = _Entry(index=index, ask=ask, where=where, subject=subject, context=context)
+        network = _network(entry, pod, networks)
+        specs.append(_interface(entry, network))
+    _require_distinct(specs, subject)
+    return with_routing(tuple(specs), asks, subject)
+
+
+def derived_mac(container_id: str, name: str) -> str:
+    """A stable unicast, locally administered MAC (IEEE 802, U/L bit) for an interface.
+
+    The same sandbox and name always give the same address, so that a repeated ADD and CHECK agree.
+    """
+    digest = bytearray(hashlib.sha256(f"{container_id}/{name}".encode()).digest()[:6])
+    digest[0] = (digest[0] & 0xFC) | 0x02
+    return ":".join(f"{octet:02x}" for octet in digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """One entry on its way to an InterfaceSpec; `where` and `subject` word its errors."""
+
+    index: int
+    ask: InterfaceAsk
+    where: str
+    subject: str
+    context: ResolveContext
+
+    def refuse(self, problem: str, hint: str) -> IntentError:
+        return IntentError(f"{self.where}: {problem}", hint=hint, subject=self.subject)
+
+
+def _default_ask(
+    pod: PodSpec,
+    networks: Mapping[NetworkKey, NetworkSpec],
+    context: ResolveContext,
+    subject: str,
+) -> InterfaceAsk:
+    """DANM 3.5: DanmNet, then TenantNetwork, then ClusterNetwork ``default``.
+
+    Two differences: an IPv6 subnet is used as well, and a ``default`` that was rejected refuses the
+    pod; the next one in the order could belong to somebody else.
+    """
+    candidates = (
+        NetworkKey(kind=NetworkKind.DANM, namespace=pod.namespace, name=DEFAULT_NETWORK_NAME),
+        NetworkKey(kind=NetworkKind.TENANT, namespace=pod.namespace, name=DEFAULT_NETWORK_NAME),
+        NetworkKey(kind=NetworkKind.CLUSTER, name=DEFAULT_NETWORK_NAME),
+    )
+    for key in candidates:
+        network = networks.get(key)
+        if network is not None:
+            return InterfaceAsk(
+                network=key,
+                ip=_DYNAMIC if network.v4 else _L2,
+                ip6=_DYNAMIC if network.v6 else _L2,
+            )
+        if key in context.rejected:
+            return InterfaceAsk(network=key)
+    raise IntentError(
+        f"it declares no interfaces, and none of {', '.join(map(str, candidates))} exists",
+        hint="add the annotation danm.k8s.io/interfaces, or create a default network",
+        subject=subject,
+    )
+
+
+def _network(
+    entry: _Entry, pod: PodSpec, networks: Mapping[NetworkKey, NetworkSpec]
+) -> NetworkSpec:
+    key = entry.ask.network
+    network = networks.get(key)
+    if network is None:
+        if reason := entry.context.rejected.get(key):
+            raise entry.refuse(f"the network cannot be used: {reason}", "correct the network")
+        raise entry.refuse("there is no such network", _likely(key, networks))
+    if network.allowed_tenants and pod.namespace not in network.allowed_tenants:
+        raise entry.refuse(
+            f"namespace {pod.namespace} is not among its AllowedTenants",
+            "ask the owner of the network to add the namespace",
+        )
+    return network
+
+
+def _likely(key: NetworkKey, networks: Iterable[NetworkKey]) -> str:
+    """What may have been meant; only names that the pod's namespace could refer to are told."""
+    visible = [k for k in networks if k.namespace in {"", key.namespace}]
+    for other in visible:
+        if other.name == key.name:
+            return f"{other} exists: refer to it with {_REFERENCE[other.kind]}"
+    names = sorted({k.name for k in visible if k.kind is key.kind})
+    close = get_close_matches(key.name, names, n=1)
+    return f"did you mean {close[0]}?" if close else "create the network, or correct its name"
+
+
+def _interface(entry: _Entry, network: NetworkSpec) -> InterfaceSpec:
+    backend = _backend(entry, network)
+    _require_device(entry, network, backend)
+    asks = {4: entry.ask.ip, 6: entry.ask.ip6}
+    resolved = {f: _address(entry, network, f, asks[f], backend) for f in _FAMILIES}
+    delegated = backend is Backend.DELEGATE
+    owns = not delegated or any(resolved[f].mode in _WANTED for f in _FAMILIES)
+    name = _name(entry, network)
+    return InterfaceSpec(
+        index=entry.index,
+        name=name,
+        network=network,
+        backend=backend,
+        ip=resolved[4],
+        ip6=resolved[6],
+        mac=_mac(entry, backend, name),
+        owns_addresses=owns,
+        # A delegate that keeps its own IPAM may assign IPv6: leave it alone.
+        ipv6=not owns or resolved[6].mode is not AddressMode.ABSENT,
+        mtu=network.mtu,
+        delegate_conf=network.network_id if delegated else "",
+    )
+
+
+def _backend(entry: _Entry, network: NetworkSpec) -> Backend:
+    word = network.backend
+    if word in {Backend.IPVLAN, Backend.MACVLAN}:
+        return Backend(word)
+    if word == "sriov":
+        raise entry.refuse(
+            "NetworkType sriov needs a device plugin, which this release does not talk to",
+            "use macvlan or ipvlan on the NIC, or a delegate of another NetworkType",
+        )
+    if network.network_id in entry.context.conf_names:
+        return Backend.DELEGATE
+    if word == Backend.BRIDGE:
+        return Backend.BRIDGE
+    directory = entry.context.conf_dir or "the CNI configuration directory"
+    raise entry.refuse(
+        f"NetworkType {word} is a delegate, and {directory} has neither "
+        f"{network.network_id}.conflist nor {network.network_id}.conf",
+        "put the delegate's configuration there, or correct NetworkID",
+    )
+
+
+def _require_device(entry: _Entry, network: NetworkSpec, backend: Backend) -> None:
+    """ipvlan and macvlan sit on a host device; a bridge needs one only for a segment."""
+    if network.host_device or backend not in {Backend.IPVLAN, Backend.MACVLAN}:
+        return
+    if network.device_pool:
+        raise entry.refuse(
+            f"{backend} on device pool {network.device_pool} needs a device plugin, "
+            "which this release does not talk to",
+            "use host_device",
+        )
+    if network.key.kind is NetworkKind.TENANT:
+        raise NotReadyError(
+            f"{entry.where}: the network has no host device yet",
+            hint="see its conditions: danmpy networks",
+            subject=entry.subject,
+        )
+    raise entry.refuse(f"{backend} needs a host device", "set Options.host_device on the network")
+
+
+def _address(
+    entry: _Entry, network: NetworkSpec, family: Family, ask: AddressAsk, backend: Backend
+) -> AddressAsk:
+    """The request of one family, checked (DANM 3.3).
+
+    On a delegate whose network has no subnet of that family ``dynamic`` leaves the addressing to
+    the delegate, as in DANM; a literal address is refused, where DANM gives another one silently.
+    """
+    if ask.mode not in _WANTED:
+        return ask
+    pool = network.pool(family)
+    if pool is None:
+        if backend is Backend.DELEGATE and ask.mode is AddressMode.DYNAMIC:
+            return _L2
+        raise entry.refuse(
+            f"{_FIELD[family]} asks an IPv{family} address and the network has no IPv{family} "
+            "subnet",
+            f"set Options.{_SUBNET_FIELD[family]} on the network, or leave {_FIELD[family]} out",
+        )
+    if ask.mode is AddressMode.STATIC:
+        _require_assignable(entry, pool, ask)
+    return ask
+
+
+def _require_assignable(entry: _Entry, pool: PoolSpec, ask: AddressAsk) -> None:
+    address = ask.address
+    if address is None or address not in pool.subnet:
+        raise entry.refuse(
+            f"{address} is not in {pool.subnet}", f"ask an address inside {pool.subnet}"
+        )
+    number = int(address)
+    taken = {"reserved (network, broadcast or gateway)": pool.reserved, "excluded": pool.excluded}
+    for word, ranges in taken.items():
+        if any(first <= number <= last for first, last in ranges):
+            raise entry.refuse(f"{address} is {word} on the network", "ask another address")
+
+
+def _name(entry: _Entry, network: NetworkSpec) -> str:
+    """DANM 3.4: by position; the legacy scheme uses the prefix as it is."""
+    if entry.ask.name:
+        name = entry.ask.name
+    elif entry.index == 0:
+        name = FIRST_NAME
+    elif network.container_prefix and entry.context.naming_scheme == LEGACY_NAMING:
+        name = network.container_prefix
+    else:
+        name = f"{network.container_prefix or DEFAULT_PREFIX}{entry.index}"
+    if len(name.encode()) > IFNAME_MAX_BYTES:
+        raise entry.refuse(
+            f"the interface name {name} is longer than {IFNAME_MAX_BYTES} bytes",
+            "shorten container_prefix, or name the interface in the annotation",
+        )
+    if name == "lo":
+        raise entry.refuse("the name lo belongs to the loopback device", "use another name")
+    return name
+
+
+def _mac(entry: _Entry, backend: Backend, name: str) -> str | None:
+    asked = entry.ask.mac
+    if backend is Backend.IPVLAN and asked:
+        raise entry.refuse(
+            f"mac {asked} cannot be set: ipvlan shares the address of its parent",
+            "use macvlan or bridge, or leave mac out",
+        )
+    if asked or backend in {Backend.IPVLAN, Backend.DELEGATE}:
+        return asked
+    return derived_mac(entry.context.container_id, name)
+
+
+def _require_distinct(specs: list[InterfaceSpec], subject: str) -> None:
+    """No two interfaces share a name, a static address or, on one wire, a MAC."""
+    seen: dict[tuple[str, str], int] = {}
+    for spec in specs:
+        claims = [("name", spec.name)]
+        domain = spec.network.domain
+        for ask in (spec.ip, spec.ip6):
+            if ask.address is not None:
+                claims.append((f"address on {domain}", str(ask.address)))
+        if spec.mac:
+            claims.append((f"MAC on {domain}", spec.mac))
+        for claim in claims:
+            first = seen.setdefault(claim, spec.index)
+            if first != spec.index:
+                raise ConflictError(
+                    f"interfaces {first} and {spec.index} have the same {claim[0]}: {claim[1]}",
+                    hint="give one of them another; names come from container_prefix or name",
+                    subject=subject,
+                )

@@ -1,0 +1,121 @@
+"""What the node daemon does by itself, beside the calls of the runtime: periodic jobs in one thread.
+
+Runtimes may forget a DEL and hardly any calls GC (containerd does not), so the daemon finishes what
+was left half done, and lets go of sandboxes that are gone together with their pod.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+
+from danmpy.attach.journal import AttachmentRecord, Journal, Phase
+from danmpy.attach.view import IntentSource
+from danmpy.clock import monotonic
+from danmpy.errors import DanmpyError
+from danmpy.kernel.netns import NetnsId, read_netns_id
+
+_log = structlog.get_logger(__name__)
+
+GRACE_S: Final = 60.0
+"""Seconds between the two looks that must agree before a sandbox counts as gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Something to do every so many seconds; what it raises is logged and it is tried again."""
+
+    name: str
+    every_s: float
+    run: Callable[[], object]
+
+
+class Upkeep:
+    """Runs jobs in one thread until it is closed."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._due = {job: 0.0 for job in jobs}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Begin; every job runs at once for the first time."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the job that is running."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stop.wait(self.run_due(monotonic())):
+            continue
+
+    def run_due(self, now: float) -> float:
+        """Run what is due at `now`; the seconds until something is due again."""
+        for job, due in self._due.items():
+            if due <= now and not self._stop.is_set():
+                self._run(job)
+                self._due[job] = now + job.every_s
+        return max(0.0, min(self._due.values(), default=1.0) - now)
+
+    def _run(self, job: Job) -> None:
+        try:
+            job.run()
+        except DanmpyError as error:
+            _log.warning("upkeep failed", job=job.name, error=str(error))
+        except Exception:  # the thread must live: a bug in one job must not end the others
+            _log.exception("upkeep broke", job=job.name)
+
+
+class Detacher(Protocol):
+    """Who can let go of an attachment (`attach.engine.Attacher`)."""
+
+    def expire(self, record: AttachmentRecord) -> None:
+        """Detach what no runtime will ask to be detached."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Sweeper:
+    """Finds sandboxes whose namespace is gone and whose pod is no longer wanted.
+
+    It looks twice, `GRACE_S` apart, and reads the manifests anew before it takes; a sandbox whose
+    pod still exists keeps its addresses, because the pod's next sandbox takes them over.
+    """
+
+    journal: Journal
+    source: IntentSource
+    detacher: Detacher
+    _gone_since: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def sweep(self, now: float) -> int:
+        """One look at `now` (monotonic seconds); how many attachments were let go of."""
+        gone = [record for record in self.journal.read_all() if _is_gone(record)]
+        self._gone_since = {
+            record.key: self._gone_since.get(record.key, now) for record in gone
+        }
+        ripe = [record for record in gone if now - self._gone_since[record.key] >= GRACE_S]
+        if not ripe:
+            return 0
+        intent = self.source.read()
+        if not intent.complete:
+            return 0
+        taken = 0
+        for record in ripe:
+            pod = intent.pods.get((record.namespace, record.pod))
+            if pod is not None and (not pod.uid or pod.uid == record.pod_uid):
+                continue
+            _log.info("sandbox is gone and its pod too", pod=f"{record.namespace}/{record.pod}")
+            self.detacher.expire(record)
+            taken += 1
+        return taken
+
+
+def _is_gone(record: AttachmentRecord) -> bool:
+    made_in = NetnsId(device=record.netns_device, inode=record.netns_inode)
+    return record.phase is Phase.ATTACHED and read_netns_id(record.netns) != made_in

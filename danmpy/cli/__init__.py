@@ -1,0 +1,1 @@
+"""The `danmpy` command: one module a group of commands."""

@@ -1,0 +1,88 @@
+"""``danmpy node|controller|db|install-cni``: running and preparing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from danmpy.cli.args import ConfigOption, read_settings
+from danmpy.cli.edge import DONE, FAILED, FINDINGS, say
+from danmpy.cli.output import say_out
+
+
+def node(context: typer.Context, config: ConfigOption = None) -> int:
+    """Run the node daemon in the foreground: host devices, and the CNI server."""
+    from danmpy.bootstrap import run_node
+
+    return run_node(read_settings(context, config))
+
+
+def controller(context: typer.Context, config: ConfigOption = None) -> int:
+    """Run the cluster daemon in the foreground (not in this release)."""
+    read_settings(context, config)
+    say(
+        "controller: the cluster daemon is not part of this release"
+        " (a machine with intent.source folder needs only danmpy node)"
+    )
+    return FAILED
+
+
+def upgrade(context: typer.Context, config: ConfigOption = None) -> int:
+    """Bring the database's schema to this release's; makes a SQLite file that is not there."""
+    from danmpy.db import migrate
+
+    settings = read_settings(context, config)
+    before, after = migrate.upgrade(settings.database_url)
+    if before == after:
+        say_out(f"{settings.masked_database_url}: already at {after}")
+    else:
+        say_out(f"{settings.masked_database_url}: {before or 'empty'} -> {after}")
+    return DONE
+
+
+def current(context: typer.Context, config: ConfigOption = None) -> int:
+    """The schema of the database and the one that this release needs; exit code 1 if not equal."""
+    from danmpy.db import migrate
+
+    settings = read_settings(context, config)
+    found, head = migrate.current(settings.database_url)
+    if found == head:
+        say_out(f"{settings.masked_database_url}: {found} (up to date)")
+        return DONE
+    say_out(
+        f"{settings.masked_database_url}: {found or 'empty'}, this release needs {head}"
+        " (run danmpy db upgrade)"
+    )
+    return FINDINGS
+
+
+def install_cni(
+    context: typer.Context,
+    bin_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--bin-dir", metavar="D", help="CNI binaries; else cni.bin_dirs."
+        ),
+    ] = None,
+    conf_dir: Annotated[
+        Path | None,
+        typer.Option("--conf-dir", metavar="D", help="CNI configurations; else cni.conf_dir."),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take both away again.")] = False,
+    config: ConfigOption = None,
+) -> int:
+    """Put the CNI shim and its conflist in place, atomically."""
+    from danmpy.cni import install
+
+    settings = read_settings(context, config)
+    bin_dir = bin_dir or settings.cni.bin_dirs[0]
+    conf_dir = conf_dir or settings.cni.conf_dir
+    if remove:
+        paths = install.remove(bin_dir=bin_dir, conf_dir=conf_dir)
+    else:
+        paths = install.install(bin_dir=bin_dir, conf_dir=conf_dir, socket=settings.socket)
+    for path in paths:
+        say_out(f"{'removed' if remove else 'installed'} {path}")
+    return DONE

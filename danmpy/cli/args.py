@@ -1,0 +1,153 @@
+"""What people type after a command: shared options, and words parsed to values with a hint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from danmpy.cli.output import Format
+from danmpy.clock import from_rfc3339, wall_clock
+from danmpy.errors import IntentError
+
+if TYPE_CHECKING:
+    from danmpy.api.specs import IPAddress
+    from danmpy.settings import Settings
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Configuration file; else DANMPY_CONFIG, else /etc/danmpy/config.yaml.",
+    ),
+]
+OutputOption = Annotated[
+    Format, typer.Option("--output", "-o", help="How the list is printed.", case_sensitive=False)
+]
+NetworkOption = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="NETWORK",
+        help="Kind/namespace/name, Kind/name, or a name that only one network has.",
+    ),
+]
+TIME_HELP: Final = "RFC 3339 (without offset: UTC), or now."
+AtOption = Annotated[
+    str | None, typer.Option("--at", metavar="TIME", help=f"As it was then: {TIME_HELP}")
+]
+FromOption = Annotated[
+    str | None, typer.Option("--from", metavar="TIME", help=f"From this time on: {TIME_HELP}")
+]
+ToOption = Annotated[
+    str | None, typer.Option("--to", metavar="TIME", help=f"Before this time: {TIME_HELP}")
+]
+
+_RFC3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII
+)
+
+
+def read_settings(context: typer.Context, config: Path | None) -> Settings:
+    """The settings for a command; `--config` may stand before or after the command's name.
+
+    Raises:
+        IntentError: as `danmpy.settings.load`.
+    """
+    import os
+
+    from danmpy.settings import load
+
+    return load(os.environ, config or context.find_root().params.get("config"))
+
+
+def parse_time(text: str | None, option: str) -> int | None:
+    """Microseconds of what a person typed for `option`; None stays None.
+
+    Raises:
+        IntentError: it is no RFC 3339 time and not ``now``.
+    """
+    if text is None:
+        return None
+    if text.lower() == "now":
+        return wall_clock()
+    try:
+        if not _RFC3339.fullmatch(text):
+            raise ValueError(text)
+        return from_rfc3339(text.upper())
+    except ValueError:
+        hint = "write it as 2026-05-04T10:15:00Z, 2026-05-04T12:15:00.5+02:00 or now"
+        raise IntentError(f"{text!r} is not a time", hint=hint, subject=option) from None
+
+
+def parse_address(text: str, option: str) -> IPAddress:
+    """One address; a prefix length after it is passed over.
+
+    Raises:
+        IntentError: it is no IPv4 or IPv6 address.
+    """
+    try:
+        address = ip_address(text.partition("/")[0])
+        if "%" in text:
+            raise ValueError(text)
+    except ValueError:
+        hint = "write one IPv4 or IPv6 address such as 10.20.3.7 or 2001:db8::7"
+        raise IntentError(f"{text!r} is not an address", hint=hint, subject=option) from None
+    return address
+
+
+def parse_pod(text: str) -> tuple[str, str]:
+    """Namespace and name of ``namespace/name``.
+
+    Raises:
+        IntentError: one of the two is missing.
+    """
+    namespace, slash, name = text.removeprefix("Pod/").partition("/")
+    if not namespace or not name or "/" in name:
+        hint = f"write namespace/name, such as {'default/' + text if not slash else 'blue/web-0'}"
+        raise IntentError(f"{text!r} is not a pod", hint=hint, subject="POD")
+    return namespace, name
+
+
+def choose_network(text: str, known: Collection[str]) -> str:
+    """The one of `known` (``Kind/namespace/name`` or ``Kind/name``) that a person means.
+
+    Raises:
+        IntentError: none, or more than one has that name; the hint names the nearest.
+    """
+    names = sorted(set(known))
+    if text in names:
+        return text
+    matches = [name for name in names if name.lower().endswith("/" + text.lower())]
+    exact = [name for name in matches if name.endswith("/" + text)]
+    found = exact or matches or [name for name in names if name.lower() == text.lower()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        message = f"{len(found)} networks are called {text}"
+        raise IntentError(message, hint=f"write one of {', '.join(found)}", subject="--network")
+    raise IntentError(
+        f"no network is called {text}", hint=nearest(text, names), subject="--network"
+    )
+
+
+def nearest(text: str, names: Collection[str]) -> str:
+    """A hint that names the nearest of `names`, by the whole or by the last part."""
+    if not names:
+        return "no network is known: check intent.path and database_url"
+    lowered = {name.lower(): name for name in names}
+    tails = {name.lower().rpartition("/")[2]: name for name in names}
+    close = get_close_matches(text.lower(), lowered, n=1, cutoff=0.75)
+    if close:
+        return f"did you mean {lowered[close[0]]}?"
+    close = get_close_matches(text.lower().rpartition("/")[2], tails, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {tails[close[0]]}?"
+    return "danmpy networks lists them"

@@ -1,0 +1,205 @@
+"""Puts the shim and its network configuration list in place, and takes them away.
+
+Runtimes watch the configuration directory and load what they see, so every file appears whole:
+written beside its place, synced, then renamed. The plugin comes before the configuration that
+names it, and goes after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from danmpy.api.cni import SUPPORTED_VERSIONS
+from danmpy.cni import shim
+from danmpy.errors import ConflictError, HostError
+
+PLUGIN_NAME: Final = "danmpy-cni"
+CONFLIST_NAME: Final = "00-danmpy.conflist"
+"""First by name: containerd and CRI-O take the first configuration that they find."""
+
+NETWORK_NAME: Final = "danmpy"
+SYSTEM_PYTHON: Final = Path("/usr/bin/python3")
+
+_PLUGIN_MODE: Final = 0o755
+_CONFLIST_MODE: Final = 0o644
+_SHEBANG_MAX: Final = 127
+"""linux/binfmts.h: BINPRM_BUF_SIZE was 128 until 5.1, closing NUL included."""
+_BASE_VERSION: Final = "1.0.0"
+_HINTS: Final[Mapping[int, str]] = {
+    errno.EACCES: "run as root",
+    errno.EPERM: "run as root",
+    errno.EROFS: "the file system is read-only: choose another directory",
+    errno.ENOSPC: "make room on the file system",
+    errno.ENOTDIR: "a part of the path is a file: choose another directory",
+    errno.EEXIST: "the path is a file: choose another directory",
+    errno.EISDIR: "a directory has the name of our file: move it away",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallReport:
+    """What a call changed, and what was already as wanted (or already gone)."""
+
+    changed: tuple[Path, ...] = ()
+    unchanged: tuple[Path, ...] = ()
+
+
+def install(
+    bin_dir: Path,
+    conf_dir: Path,
+    socket: str = shim.DEFAULT_SOCKET,
+    *,
+    interpreter: Path | None = None,
+) -> InstallReport:
+    """Install the shim in `bin_dir` and the configuration list in `conf_dir`; both directories are
+    made when missing. A second call changes nothing. `socket` is the node daemon's, absolute.
+
+    Raises:
+        HostError: the kernel refused, in its words; nothing half written is left.
+        ConflictError: something that is not ours has the name of our plugin.
+    """
+    python = interpreter or find_interpreter()
+    plugin, conflist = bin_dir / PLUGIN_NAME, conf_dir / CONFLIST_NAME
+    _require_ours(plugin)
+    wanted = (
+        (plugin, render_plugin(python), _PLUGIN_MODE),
+        (conflist, render_conflist(socket), _CONFLIST_MODE),
+    )
+    changed = [path for path, content, mode in wanted if _place(path, content, mode)]
+    unchanged = [path for path, _, _ in wanted if path not in changed]
+    return InstallReport(changed=tuple(changed), unchanged=tuple(unchanged))
+
+
+def remove(bin_dir: Path, conf_dir: Path) -> InstallReport:
+    """Take away what `install` put there; what is gone already is no error.
+
+    Raises:
+        HostError, ConflictError: as `install`.
+    """
+    plugin, conflist = bin_dir / PLUGIN_NAME, conf_dir / CONFLIST_NAME
+    _require_ours(plugin)
+    changed = [path for path in (conflist, plugin) if _unlink(path)]
+    unchanged = [path for path in (conflist, plugin) if path not in changed]
+    return InstallReport(changed=tuple(changed), unchanged=tuple(unchanged))
+
+
+def find_interpreter() -> Path:
+    """The Python for the shim: the system's, which starts faster than one behind a virtual
+    environment and outlives it; else the file that runs this."""
+    if os.access(SYSTEM_PYTHON, os.X_OK):
+        return SYSTEM_PYTHON
+    return Path(sys.executable).resolve()
+
+
+def render_plugin(python: Path) -> bytes:
+    """The shim's source behind a first line for `python`: isolated, without site packages."""
+    shebang = f"#!{python} -IS"
+    if len(os.fsencode(shebang)) > _SHEBANG_MAX or " " in str(python):
+        raise HostError(
+            f"{python} cannot stand in the first line of a script",
+            hint="use an interpreter with a shorter path and without spaces",
+            subject=PLUGIN_NAME,
+        )
+    source = Path(shim.__file__).read_bytes()
+    _, _, body = source.partition(b"\n")
+    return os.fsencode(shebang) + b"\n" + body
+
+
+def render_conflist(socket: str) -> bytes:
+    """The configuration list. ``cniVersion`` is what runtimes before CNI 1.1.0 read; newer ones
+    take the highest of ``cniVersions`` that they know, and with it STATUS and GC."""
+    plugin = {"type": PLUGIN_NAME}
+    if socket != shim.DEFAULT_SOCKET:
+        plugin["socket"] = socket
+    document = {
+        "cniVersion": _BASE_VERSION,
+        "cniVersions": list(SUPPORTED_VERSIONS),
+        "name": NETWORK_NAME,
+        "plugins": [plugin],
+    }
+    return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def _require_ours(plugin: Path) -> None:
+    """A file of that name that does not mention danmpy belongs to somebody else."""
+    with contextlib.suppress(FileNotFoundError), _refusals(plugin):
+        if b"danmpy" not in plugin.read_bytes():
+            raise ConflictError(
+                "the file is not danmpy's plugin, and is left alone",
+                hint="move it away, or choose another --bin-dir",
+                subject=str(plugin),
+            )
+
+
+def _place(path: Path, content: bytes, mode: int) -> bool:
+    """Make `path` this content and mode; False when it is so already."""
+    with _refusals(path):
+        if _is_so(path, content, mode):
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The leading dot and the foreign suffix keep runtimes from loading the unfinished file.
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(descriptor, mode)
+                os.fsync(descriptor)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _sync_directory(path.parent)
+    return True
+
+
+def _is_so(path: Path, content: bytes, mode: int) -> bool:
+    if path.is_symlink():
+        return False
+    try:
+        return path.read_bytes() == content and path.stat().st_mode & 0o7777 == mode
+    except FileNotFoundError:
+        return False
+
+
+def _unlink(path: Path) -> bool:
+    with _refusals(path):
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        _sync_directory(path.parent)
+    return True
+
+
+def _sync_directory(directory: Path) -> None:
+    """A rename survives a power cut only when its directory was synced too (fsync(2))."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """The kernel's refusals in our words; a missing file stays what it is."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise HostError(
+            f"{error.strerror}",
+            hint=_HINTS.get(error.errno or 0, "look at the directory's permissions"),
+            subject=str(error.filename or path),
+        ) from error

@@ -1,0 +1,227 @@
+"""Engine and transactions: the only place that knows how SQLite and PostgreSQL differ in manners.
+
+SQLite: WAL, synchronous=FULL (a commit that was answered survives a power cut), BEGIN IMMEDIATE for
+every write (a transaction that reads first and writes later fails at once with SQLITE_BUSY, which the
+busy timeout does not cover: sqlite.org/lang_transaction.html), and a fair queue of our own for the
+writers of one process, because SQLite's busy handler only sleeps and tries again.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from danmpy.clock import Clock, monotonic, sleep
+from danmpy.db.errors import Transient, explain
+from danmpy.errors import StoreError
+
+T = TypeVar("T")
+
+_LAST_START_S: Final = 3.0
+"""No new try begins later: with one more wait of 2 s an ADD is still answered within 5 s."""
+
+_BUSY_S: Final = 2.0
+"""How long SQLite waits for another process's lock before we hear of it and try again."""
+
+_WRITING: Final = "danmpy_writing"
+_QUEUE: Final = "danmpy_queue"
+
+_POSTGRESQL: Final = {
+    "connect_timeout": 1,
+    # libpq, 34.1.2: without these a cut cable is noticed after two hours.
+    "tcp_user_timeout": 3000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "application_name": "danmpy",
+    "options": "-c lock_timeout=1s -c statement_timeout=2s -c timezone=UTC"
+    " -c idle_in_transaction_session_timeout=10s",
+}
+
+
+def parse_url(url: str) -> URL:
+    """The database URL, understood.
+
+    Raises:
+        StoreError: it is no URL of a database that danmpy can use.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(
+            "the database URL cannot be understood",
+            hint="sqlite:////var/lib/danmpy/danmpy.db or postgresql+psycopg://user@host/name",
+            subject="database_url",
+        ) from error
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+        return parsed
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    raise StoreError(
+        f"{parsed.get_backend_name()} without a file, or of a kind that danmpy does not know",
+        hint="sqlite:////var/lib/danmpy/danmpy.db or postgresql+psycopg://user@host/name",
+        subject="database_url",
+    )
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """The file of a SQLite URL; None for PostgreSQL."""
+    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+
+
+def open_engine(url: str, *, create: bool = False) -> Engine:
+    """An engine for `url`. Nothing is connected yet; a SQLite file is made only with `create`.
+
+    Raises:
+        StoreError: the URL is no database that danmpy can use.
+    """
+    parsed = parse_url(url)
+    path = sqlite_path(parsed)
+    if path is None:
+        extra = {key: value for key, value in _POSTGRESQL.items() if key not in parsed.query}
+        engine = create_engine(
+            parsed, connect_args=extra, pool_size=4, max_overflow=4, pool_timeout=_LAST_START_S
+        )
+        event.listen(engine, "begin", _begin_postgresql)
+        return engine
+    engine = create_engine(
+        parsed,
+        creator=_sqlite_creator(path, create=create),
+        pool_size=4,
+        max_overflow=12,
+        pool_timeout=_LAST_START_S,
+        execution_options={_QUEUE: threading.Lock()},
+    )
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _sqlite_creator(path: Path, *, create: bool) -> Callable[[], sqlite3.Connection]:
+    mode = "rwc" if create else "rw"
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        # isolation_level None: the driver begins nothing by itself; `_begin_sqlite` does.
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=_BUSY_S, check_same_thread=False
+        )
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    return connect
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writing = connection.get_execution_options().get(_WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    """A read is marked as one, so that a slip of ours cannot write."""
+    writing = connection.get_execution_options().get(_WRITING, False)
+    driver = connection.connection.driver_connection
+    if isinstance(driver, psycopg.Connection) and driver.read_only is not (not writing):
+        driver.read_only = not writing
+
+
+@contextmanager
+def read(engine: Engine) -> Iterator[Connection]:
+    """One read transaction; driver errors leave as StoreError."""
+    with _translated(engine), engine.connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def write(engine: Engine, *, wait_s: float = _LAST_START_S) -> Iterator[Connection]:
+    """One write transaction, committed at the end or undone whole.
+
+    `wait_s` is how long to wait for the other writers of this process.
+
+    Raises:
+        StoreError: the database refused. Collisions that a new try can settle are of the subclass
+            `Transient`; `run_write` tries them again.
+    """
+    with (
+        _queued(engine, wait_s),
+        _translated(engine),
+        engine.connect().execution_options(**{_WRITING: True}) as connection,
+        connection.begin(),
+    ):
+        yield connection
+
+
+def run_write(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """`work` in a write transaction, tried again while the trouble may pass, within 5 s.
+
+    `work` may run several times and must leave its result only in the database and its return
+    value. A connection that died while committing is tried again too, so `work` must be one whose
+    repetition finds what is already there.
+
+    Raises:
+        StoreError: the database refused, or was busy all the time.
+    """
+    start = monotonic()
+    attempt = 0
+    while True:
+        try:
+            with write(engine, wait_s=start + _LAST_START_S - monotonic()) as connection:
+                return work(connection)
+        except Transient as error:
+            attempt += 1
+            pause = random.uniform(0, min(0.2, 0.002 * 2**attempt))  # noqa: S311 - jitter
+            if monotonic() + pause - start > _LAST_START_S:
+                raise StoreError(error.message, hint=error.hint, subject=error.subject) from error
+            sleep(pause)
+
+
+@contextmanager
+def _queued(engine: Engine, wait_s: float) -> Iterator[None]:
+    """The writers of one process take turns, as SQLite lets one write at a time."""
+    lock: threading.Lock | None = engine.get_execution_options().get(_QUEUE)
+    if lock is None:
+        yield
+        return
+    if not lock.acquire(timeout=wait_s):
+        raise StoreError(
+            f"{_name(engine)} is busy with another writer of this process",
+            hint="the disk may be slow or another process may hold a lock",
+            subject="database",
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise explain(error, _name(engine)) from error
+
+
+def _name(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)
+
+
+_NOW: Final = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+
+
+def database_now(connection: Connection, clock: Clock) -> int:
+    """Now in microseconds: PostgreSQL's own clock, so that all nodes share one; else `clock`."""
+    if connection.dialect.name == "postgresql":
+        now: Any = connection.execute(_NOW).scalar_one()
+        return int(now)
+    return clock()

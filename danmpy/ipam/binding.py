@@ -1,0 +1,404 @@
+"""One bind, inside one transaction: what is already there, what passes on, what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, and_, bindparam, or_, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from danmpy.api.specs import AddressAsk, AddressMode, Family, IPAddress, NetworkSpec, PoolSpec
+from danmpy.clock import Clock, to_rfc3339
+from danmpy.db.engine import database_now
+from danmpy.db.errors import Transient
+from danmpy.errors import ConflictError, IntentError, NotReadyError
+from danmpy.ipam import ledger
+from danmpy.ipam.ledger import EventKind
+from danmpy.ipam.picking import (
+    OpenPool,
+    Pick,
+    PoolKey,
+    exhausted,
+    lock_pools,
+    rolled_back,
+    store_picks,
+    take,
+)
+from danmpy.ipam.pools import pack, require_assignable
+from danmpy.ipam.releasing import rest
+from danmpy.ipam.rows import event_of, lease_from, to_lease
+from danmpy.ipam.schema import freed, lease
+from danmpy.ipam.values import EndReason, Lease, LeaseOwner, LeaseRequest
+
+_open = lease.c.held_to.is_(None)
+
+_EXISTING: Final = select(lease).where(
+    _open,
+    or_(
+        lease.c.container_id == bindparam("container_id"),
+        and_(lease.c.pod_uid == bindparam("pod_uid"), lease.c.pod_uid != ""),
+    ),
+)
+_END: Final = (
+    update(lease)
+    .where(lease.c.id == bindparam("lease"), _open)
+    .values(
+        held_to=bindparam("ended_at"),
+        cool_until=bindparam("rests_until"),
+        end_reason=bindparam("why"),
+    )
+)
+_HOLDERS: Final = select(lease).where(
+    _open, tuple_(lease.c.domain, lease.c.address).in_(bindparam("wanted", expanding=True))
+)
+_RESTING: Final = select(freed).where(
+    tuple_(freed.c.domain, freed.c.address).in_(bindparam("wanted", expanding=True))
+)
+_INSERT: Final = {
+    "sqlite": sqlite.insert(lease)
+    .on_conflict_do_nothing()
+    .returning(lease.c.id, lease.c.domain, lease.c.address),
+    "postgresql": postgresql.insert(lease)
+    .on_conflict_do_nothing()
+    .returning(lease.c.id, lease.c.domain, lease.c.address),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """One address that is asked for: an interface and a family of it."""
+
+    interface: str
+    network: NetworkSpec
+    pool: PoolSpec
+    family: Family
+    ask: AddressAsk
+    mac: str | None
+
+    @property
+    def key(self) -> PoolKey:
+        """Which pool it comes from."""
+        return str(self.network.key), self.family, self.network.domain
+
+    @property
+    def slot(self) -> tuple[str, Family]:
+        """Interface and family: at most one lease of a container has them."""
+        return self.interface, self.family
+
+    @property
+    def packed(self) -> bytes | None:
+        """The static address as it is stored; None when any will do."""
+        return None if self.ask.address is None else pack(self.family, int(self.ask.address))
+
+
+def parse_wants(requests: Sequence[LeaseRequest]) -> tuple[Want, ...]:
+    """The addresses that `requests` ask for, all of them possible by themselves.
+
+    Raises:
+        IntentError: no subnet of the family; outside it, reserved or excluded; asked twice.
+    """
+    wants = tuple(_wants(requests))
+    slots: set[tuple[str, Family]] = set()
+    statics: set[tuple[str, bytes]] = set()
+    for want in wants:
+        place = (want.network.domain, want.packed or b"")
+        if want.slot in slots or (want.packed and place in statics):
+            raise IntentError(
+                f"interface {want.interface} asks for an IPv{want.family} address that "
+                "this pod asks for already",
+                hint="every interface needs its own name and its own static address",
+                subject=str(want.network.key),
+            )
+        slots.add(want.slot)
+        statics.add(place)
+    return wants
+
+
+def _wants(requests: Sequence[LeaseRequest]) -> Iterator[Want]:
+    for request in requests:
+        for family, ask in request.asks():
+            pool = request.network.pool(family)
+            field = "cidr" if family == 4 else "net6"
+            if pool is None:
+                raise IntentError(
+                    f"interface {request.interface} asks for an IPv{family} address, but the "
+                    f"network has no IPv{family} subnet",
+                    hint=f"set Options.{field} on the network or do not ask for the address",
+                    subject=str(request.network.key),
+                )
+            if ask.address is not None:
+                require_assignable(pool, ask.address, str(request.network.key))
+            yield Want(
+                interface=request.interface,
+                network=request.network,
+                pool=pool,
+                family=family,
+                ask=ask,
+                mac=request.mac,
+            )
+
+
+@dataclass(slots=True)
+class Binding:
+    """The work of one `LeaseStore.bind`; made anew for every try."""
+
+    connection: Connection
+    clock: Clock
+    cooldown: int
+    owner: LeaseOwner
+
+    def run(self, wants: Sequence[Want]) -> tuple[Lease, ...]:
+        """Bind `wants`; see `LeaseStore.bind`."""
+        # Locks first, looks later: what is read below cannot change under us.
+        pools = lock_pools(self.connection, {want.key: want.pool for want in wants})
+        now = database_now(self.connection, self.clock)
+        own, others = self._existing()
+        kept = {want: own[want.slot] for want in wants if want.slot in own}
+        for want, found in kept.items():
+            _require_same(want, found)
+        fresh = [want for want in wants if want not in kept]
+        if not fresh:
+            return tuple(kept[want] for want in wants)
+        handed = self._take_over(fresh, others, now)
+        picks = {want: Pick(value=int(old.address.ip)) for want, old in handed.items()}
+        picks |= self._pick(pools, [want for want in fresh if want not in picks], now)
+        bound = self._insert(pools, picks, handed, now)
+        return tuple((kept | bound)[want] for want in wants)
+
+    def _existing(
+        self,
+    ) -> tuple[dict[tuple[str, Family], Lease], list[Lease]]:
+        """What this container holds, and what other containers of the pod hold."""
+        rows = self.connection.execute(
+            _EXISTING, {"container_id": self.owner.container_id, "pod_uid": self.owner.pod_uid}
+        )
+        leases = [to_lease(row) for row in rows]
+        own = {
+            (item.interface, item.family): item
+            for item in leases
+            if item.container_id == self.owner.container_id
+        }
+        return own, [item for item in leases if item.container_id != self.owner.container_id]
+
+    def _take_over(
+        self, wants: Sequence[Want], others: Sequence[Lease], now: int
+    ) -> dict[Want, Lease]:
+        """End what an older sandbox of the pod holds for these interfaces; tell what passes on."""
+        handed: dict[Want, Lease] = {}
+        replaced: list[Lease] = []
+        for want in wants:
+            for old in others:
+                if (old.interface, old.family) != want.slot or old.network != want.key[0]:
+                    continue
+                if _fits(want, old):
+                    handed[want] = old
+                else:
+                    replaced.append(old)
+        if handed or replaced:
+            self._end(tuple(handed.values()), tuple(replaced), now)
+        return handed
+
+    def _end(self, rebound: tuple[Lease, ...], replaced: tuple[Lease, ...], now: int) -> None:
+        rows = [
+            {
+                "lease": old.id,
+                "ended_at": max(now, old.from_),
+                "rests_until": max(now, old.from_) + self.cooldown if why is _REPLACED else None,
+                "why": str(why),
+            }
+            for group, why in ((rebound, EndReason.REBOUND), (replaced, _REPLACED))
+            for old in group
+        ]
+        # One statement a row, because a driver need not count the rows of many.
+        for row in rows:
+            if self.connection.execute(_END, row).rowcount != 1:
+                raise _collision()
+        ended = self.connection.execute(
+            select(lease).where(lease.c.id.in_([old.id for old in replaced]))
+        )
+        rest(self.connection, ended.all(), now)
+
+    def _pick(
+        self, pools: Mapping[PoolKey, OpenPool], wants: Sequence[Want], now: int
+    ) -> dict[Want, Pick]:
+        """An address for each want; the static ones first, so that no dynamic one takes them."""
+        statics = [want for want in wants if want.ask.mode is AddressMode.STATIC]
+        picks = self._static(pools, statics, now) if statics else {}
+        dynamics = [want for want in wants if want not in picks]
+        for want in dynamics:
+            again = self._rolled_back(pools[want.key], want)
+            if again is not None:
+                picks[want] = again
+        for key in sorted({want.key for want in dynamics}):
+            group = [want for want in dynamics if want.key == key and want not in picks]
+            found = take(self.connection, pools[key], len(group), now)
+            if len(found) < len(group):
+                raise exhausted(self.connection, pools[key], group[0].network, now)
+            picks |= dict(zip(group, found, strict=True))
+        return picks
+
+    def _rolled_back(self, opened: OpenPool, want: Want) -> Pick | None:
+        if not self.owner.pod_uid:
+            return None
+        return rolled_back(self.connection, opened, self.owner.pod_uid, want.interface)
+
+    def _static(
+        self, pools: Mapping[PoolKey, OpenPool], wants: Sequence[Want], now: int
+    ) -> dict[Want, Pick]:
+        keys = {"wanted": sorted((want.network.domain, want.packed) for want in wants)}
+        holders = {
+            (row.domain, row.address): row for row in self.connection.execute(_HOLDERS, keys)
+        }
+        # Looked at after the holders: an address released in between is seen here as resting.
+        resting = {
+            (row.domain, row.address): row for row in self.connection.execute(_RESTING, keys)
+        }
+        picks = {}
+        for want in wants:
+            place = (want.network.domain, want.packed)
+            address = _address(want)
+            if place in holders:
+                raise _taken(want, address, to_lease(holders[place]))
+            last = resting.get(place)
+            if last is not None:
+                self._require_rested(want, address, last, now)
+            pools[want.key].taken.add(int(address))
+            picks[want] = Pick(
+                value=int(address),
+                released_at=last.released_at if last else 0,
+                was_freed=last is not None,
+            )
+        return picks
+
+    def _require_rested(self, want: Want, address: IPAddress, last: Any, now: int) -> None:
+        """A static address rests like any other, but its own pod may have it back at once."""
+        same_pod = (last.namespace, last.pod) == (self.owner.namespace, self.owner.pod)
+        if last.ready_at > now and not same_pod:
+            raise NotReadyError(
+                f"static address {address} is cooling down after "
+                f"Pod/{last.namespace}/{last.pod} until {to_rfc3339(last.ready_at)}",
+                hint="it is free then; nothing else has to be done",
+                subject=str(want.network.key),
+            )
+
+    def _insert(
+        self,
+        pools: Mapping[PoolKey, OpenPool],
+        picks: Mapping[Want, Pick],
+        handed: Mapping[Want, Lease],
+        now: int,
+    ) -> dict[Want, Lease]:
+        rows = {}
+        for want, pick in picks.items():
+            old = handed.get(want)
+            # Never before the end of the address's last lease, also when the clock went back.
+            start = max(now, pick.released_at, old.from_ if old else 0)
+            rows[want] = self._row(pools[want.key], want, pick, start)
+        ordered = sorted(rows.values(), key=lambda row: (row["domain"], row["address"]))
+        dialect = self.connection.dialect.name
+        stored = {
+            (row.domain, row.address): row.id
+            for row in self.connection.execute(_INSERT[dialect], ordered)
+        }
+        if len(stored) < len(rows):
+            raise _collision()
+        bound = {
+            want: lease_from({**row, "id": stored[row["domain"], row["address"]]})
+            for want, row in rows.items()
+        }
+        used = [
+            (want.network.domain, rows[want]["address"])
+            for want, pick in picks.items()
+            if pick.was_freed
+        ]
+        store_picks(self.connection, pools.values(), used)
+        events = []
+        for want, item in bound.items():
+            if want in handed:
+                events.append(event_of(item, EventKind.REBIND, now, closed_id=handed[want].id))
+            else:
+                events.append(event_of(item, EventKind.ALLOCATE, now))
+        ledger.append(self.connection, events)
+        return bound
+
+    def _row(self, opened: OpenPool, want: Want, pick: Pick, start: int) -> dict[str, Any]:
+        return {
+            "pool_id": opened.id,
+            "network": want.key[0],
+            "network_uid": want.network.uid,
+            "domain": want.network.domain,
+            "family": want.family,
+            "address": pack(want.family, pick.value),
+            "address_text": str(want.pool.address(pick.value)),
+            "prefix": want.pool.subnet.prefixlen,
+            "interface": want.interface,
+            "namespace": self.owner.namespace,
+            "pod": self.owner.pod,
+            "pod_uid": self.owner.pod_uid,
+            "container_id": self.owner.container_id,
+            "node": self.owner.node,
+            "mac": want.mac,
+            "mode": str(want.ask.mode),
+            "pooled": int(opened.space.holds(pick.value)),
+            "held_from": start,
+            "held_to": None,
+            "cool_until": None,
+            "end_reason": None,
+        }
+
+
+_REPLACED: Final = EndReason.REPLACED
+
+
+def _address(want: Want) -> IPAddress:
+    if want.ask.address is None:
+        raise IntentError(
+            f"interface {want.interface} asks for a static IPv{want.family} address without "
+            "saying which",
+            hint="name the address",
+            subject=str(want.network.key),
+        )
+    return want.ask.address
+
+
+def _fits(want: Want, old: Lease) -> bool:
+    """May the address of `old` pass on to `want`?"""
+    if old.domain != want.network.domain or old.address.network != want.pool.subnet:
+        return False
+    return want.ask.address is None or want.ask.address == old.address.ip
+
+
+def _require_same(want: Want, found: Lease) -> None:
+    """A repeated ADD must ask for what the container already has.
+
+    Raises:
+        ConflictError: it asks for something else; the attachment would differ from its record.
+    """
+    same = (found.network, found.domain) == (want.key[0], want.network.domain)
+    if not same or want.ask.address not in {None, found.address.ip}:
+        raise ConflictError(
+            f"container {found.container_id} already holds {found.address.ip} of {found.network} "
+            f"on {found.interface}",
+            hint="DEL the container before it is added with other interfaces",
+            subject=str(want.network.key),
+        )
+
+
+def _taken(want: Want, address: IPAddress, holder: Lease) -> ConflictError:
+    return ConflictError(
+        f"static address {address} is held by Pod/{holder.namespace}/{holder.pod} "
+        f"({holder.network}, interface {holder.interface}, node {holder.node}) "
+        f"since {to_rfc3339(holder.from_)}",
+        hint="remove that pod or ask for another address",
+        subject=str(want.network.key),
+    )
+
+
+def _collision() -> Transient:
+    return Transient(
+        "another transaction took the same address or attachment first",
+        hint="try again",
+        subject="database",
+    )

@@ -1,0 +1,85 @@
+"""The ledger: events appended in the transaction of the change that they tell of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import Connection, func, insert, literal_column, select
+
+from danmpy.ipam.schema import event
+
+__all__ = ["EVENT_FIELDS", "EventKind", "append", "digest_of"]
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    ALLOCATE = "ALLOCATE"
+    REBIND = "REBIND"
+    CONFIRM = "CONFIRM"
+    RELEASE = "RELEASE"
+    SEGMENT_ASSIGN = "SEGMENT_ASSIGN"
+    SEGMENT_RELEASE = "SEGMENT_RELEASE"
+
+
+EVENT_FIELDS: Final[Mapping[str, object]] = {
+    "uid": "",
+    "at": 0,
+    "effective_at": 0,
+    "kind": "",
+    "lease_id": None,
+    "closed_id": None,
+    "network": "",
+    "domain": "",
+    "family": None,
+    "address": "",
+    "interface": "",
+    "namespace": "",
+    "pod": "",
+    "pod_uid": "",
+    "container_id": "",
+    "node": "",
+    "mac": None,
+    "reason": "",
+    "detail": "{}",
+}
+"""The columns that the digest covers, with what stands in one that does not apply.
+
+`seq` and `txid` are given by the database and are covered by the seal.
+"""
+
+# The number of the transaction: PostgreSQL's own; on SQLite, with its one writer, that of the row.
+_APPEND: Final = {
+    "postgresql": insert(event).values(txid=literal_column("pg_current_xact_id()::text::bigint")),
+    "sqlite": insert(event).values(
+        txid=select(func.coalesce(func.max(event.c.seq), 0) + 1).scalar_subquery()
+    ),
+}
+
+
+def append(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
+    """Append `events` (columns of `EVENT_FIELDS`; `detail` a mapping) in this transaction."""
+    if not events:
+        return
+    rows = []
+    for item in events:
+        row = {**EVENT_FIELDS, **item, "uid": uuid.uuid4().hex}
+        row["detail"] = canonical(item.get("detail", {}))
+        row["digest"] = digest_of(row)
+        rows.append(row)
+    connection.execute(_APPEND[connection.dialect.name], rows)
+
+
+def digest_of(row: Mapping[str, Any]) -> bytes:
+    """SHA-256 over the canonical JSON of the columns in `EVENT_FIELDS`."""
+    return hashlib.sha256(canonical({name: row[name] for name in EVENT_FIELDS}).encode()).digest()
+
+
+def canonical(value: object) -> str:
+    """JSON with sorted keys and no spaces: one text for one value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,248 @@
+"""The tables. Times are BIGINT microseconds since the epoch; addresses are big-endian bytes.
+
+Bytes order the same way on SQLite (memcmp) and on PostgreSQL (bytea), for IPv4 (4) and IPv6 (16)
+alike, which text and 64-bit numbers do not. The canonical text of an address stands beside it.
+
+Uniqueness is decided by the partial unique indexes and by nothing else: the cursor of a pool, the
+queue of freed addresses, row locks and isolation levels only make collisions rare.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+# SQLite numbers rows by itself only in a column declared INTEGER.
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _id(name: str = "id") -> Column[Any]:
+    return Column(name, _Number, primary_key=True, autoincrement=True)
+
+
+def _text(name: str) -> Column[Any]:
+    return Column(name, Text, nullable=False, server_default="")
+
+
+pool = Table(
+    "pool",
+    metadata,
+    _id(),
+    Column("network", Text, nullable=False),
+    Column("family", SmallInteger, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("subnet", Text, nullable=False),
+    # A digest of subnet, range, reserved and excluded: another one starts the cursor anew.
+    Column("shape", Text, nullable=False),
+    # The first address that was never handed out by the cursor; null once there is none. Never
+    # indexed: moving an indexed column leaves dead entries that slow every pick under a long
+    # snapshot.
+    Column("next", LargeBinary),
+    Index("pool_network_key", "network", "family", "domain", unique=True),
+)
+"""One row a network, family and domain: where the cursor stands."""
+
+lease = Table(
+    "lease",
+    metadata,
+    _id(),
+    Column("pool_id", _Number, ForeignKey("pool.id"), nullable=False),
+    Column("network", Text, nullable=False),
+    Column("network_uid", Text, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("family", SmallInteger, nullable=False),
+    Column("address", LargeBinary, nullable=False),
+    Column("address_text", Text, nullable=False),
+    Column("prefix", SmallInteger, nullable=False),
+    Column("interface", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("pod", Text, nullable=False),
+    _text("pod_uid"),
+    Column("container_id", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("mac", Text),
+    Column("mode", Text, nullable=False),
+    # 1 when the address lies in the dynamic range: then it joins the pool's queue when released.
+    Column("pooled", SmallInteger, nullable=False),
+    Column("held_from", BigInteger, nullable=False),
+    Column("held_to", BigInteger),
+    # Until when the address rested after `held_to`; null when it passed straight on (rebound).
+    Column("cool_until", BigInteger),
+    Column("end_reason", Text),
+    CheckConstraint("family IN (4, 6)", name="family"),
+    CheckConstraint("held_to IS NULL OR held_to >= held_from", name="interval"),
+    CheckConstraint("(held_to IS NULL) = (end_reason IS NULL)", name="ended"),
+)
+"""The one table of holdings: open rows (`held_to` null) are held now, closed rows are history."""
+
+_OPEN = text("held_to IS NULL")
+_OPEN_POD = text("held_to IS NULL AND pod_uid <> ''")
+
+
+def _partial(name: str, where: Any, *columns: Any, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+_partial("lease_open_address_key", _OPEN, lease.c.domain, lease.c.address, unique=True)
+_partial(
+    "lease_open_interface_key",
+    _OPEN,
+    lease.c.container_id,
+    lease.c.interface,
+    lease.c.family,
+    unique=True,
+)
+_partial(
+    "lease_open_pod_key",
+    _OPEN_POD,
+    lease.c.pod_uid,
+    lease.c.network,
+    lease.c.interface,
+    lease.c.family,
+    unique=True,
+)
+_partial("lease_open_node_idx", _OPEN, lease.c.node)
+_partial("lease_open_network_idx", _OPEN, lease.c.network, lease.c.family)
+Index(
+    "lease_address_idx", lease.c.family, lease.c.address, lease.c.held_from, lease.c.id, unique=True
+)
+Index("lease_pod_idx", lease.c.namespace, lease.c.pod, lease.c.held_from)
+
+freed = Table(
+    "freed",
+    metadata,
+    Column("domain", Text, primary_key=True),
+    Column("address", LargeBinary, primary_key=True),
+    # The pool whose queue it waits in; null when it lies outside the dynamic range.
+    Column("pool_id", _Number, ForeignKey("pool.id")),
+    Column("family", SmallInteger, nullable=False),
+    Column("released_at", BigInteger, nullable=False),
+    Column("ready_at", BigInteger, nullable=False),
+    Column("network", Text, nullable=False),
+    Column("interface", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("pod", Text, nullable=False),
+    _text("pod_uid"),
+    Column("end_reason", Text, nullable=False),
+    Index("freed_queue_idx", "pool_id", "ready_at", "address"),
+    Index(
+        "freed_rollback_idx",
+        "pod_uid",
+        sqlite_where=text("end_reason = 'rollback'"),
+        postgresql_where=text("end_reason = 'rollback'"),
+    ),
+)
+"""Addresses that were held and are not: cooling until `ready_at`, then the queue for reuse.
+
+The row stays until the address is bound again, so that its next lease cannot start before the
+end of the last one, whatever the clock does.
+"""
+
+event = Table(
+    "event",
+    metadata,
+    _id("seq"),
+    # PostgreSQL: the id of the transaction (64 bits); SQLite, which has one writer: the number of
+    # the row. Sealing goes by it, because sequence numbers commit out of order.
+    Column("txid", BigInteger, nullable=False),
+    Column("uid", String(32), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("effective_at", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("lease_id", BigInteger),
+    Column("closed_id", BigInteger),
+    _text("network"),
+    _text("domain"),
+    Column("family", SmallInteger),
+    _text("address"),
+    _text("interface"),
+    _text("namespace"),
+    _text("pod"),
+    _text("pod_uid"),
+    _text("container_id"),
+    _text("node"),
+    Column("mac", Text),
+    _text("reason"),
+    Column("detail", Text, nullable=False, server_default="{}"),
+    Column("digest", LargeBinary, nullable=False),
+    Index("event_uid_key", "uid", unique=True),
+    Index("event_txid_idx", "txid", "seq"),
+    Index("event_address_idx", "address", "seq"),
+    Index("event_lease_idx", "lease_id"),
+    Index("event_closed_idx", "closed_id"),
+    sqlite_autoincrement=True,
+)
+"""The ledger. Triggers of the migration refuse to change or delete a row, on both databases."""
+
+seal = Table(
+    "seal",
+    metadata,
+    Column("no", _Number, primary_key=True, autoincrement=False),
+    Column("txid_from", BigInteger, nullable=False),
+    Column("txid_to", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("merkle_root", LargeBinary, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+"""Seals over the events of [`txid_from`, `txid_to`), chained: each root covers the one before."""
+
+segment_assignment = Table(
+    "segment_assignment",
+    metadata,
+    _id(),
+    Column("network", Text, nullable=False),
+    Column("network_uid", Text, nullable=False),
+    Column("profile", Text, nullable=False),
+    # Empty and 0 for a profile without ids: the bare device.
+    _text("kind"),
+    Column("number", Integer, nullable=False, server_default="0"),
+    Column("assigned_at", BigInteger, nullable=False),
+    Column("released_at", BigInteger),
+    Column("ready_at", BigInteger),
+)
+"""Which profile and id each TenantNetwork has (open rows) and had (closed rows)."""
+
+_ASSIGNED = text("released_at IS NULL")
+_partial(
+    "segment_open_id_key",
+    text("released_at IS NULL AND kind <> ''"),
+    segment_assignment.c.profile,
+    segment_assignment.c.kind,
+    segment_assignment.c.number,
+    unique=True,
+)
+_partial("segment_open_network_key", _ASSIGNED, segment_assignment.c.network, unique=True)
+Index("segment_ready_idx", segment_assignment.c.ready_at)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Facts about this database: `ledger_id`, which starts the chain of seals."""

@@ -1,0 +1,125 @@
+"""Network namespaces: opening one by path and working inside it from a thread.
+
+setns(2) moves only the calling thread, so the daemon needs no fork: it enters the pod's namespace,
+opens its sockets there, works, and goes back. A thread that cannot go back must not serve another
+pod, hence the abort.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from danmpy.errors import WireError
+
+CLONE_NEWNET = 0x40000000
+"""linux/sched.h."""
+
+NETNS_CODE = 8
+"""CNI library constant ErrInvalidNetNS; the specification's text does not name it."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetnsId:
+    """What tells one network namespace from all others while it lives: nsfs device and inode."""
+
+    device: int
+    inode: int
+
+
+def open_netns(path: str) -> int:
+    """Open the namespace at `path`; the caller closes the file descriptor.
+
+    Raises:
+        WireError: code 8, when nothing is there or it is no namespace that can be opened.
+    """
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise WireError(
+            f"network namespace {path} cannot be opened: {error.strerror}",
+            hint="the sandbox is gone or CNI_NETNS is wrong; the runtime must make a new sandbox",
+            code=NETNS_CODE,
+        ) from error
+
+
+def netns_id(fd: int) -> NetnsId:
+    """The identity of the open namespace `fd`."""
+    status = os.fstat(fd)
+    return NetnsId(device=status.st_dev, inode=status.st_ino)
+
+
+def netns_id_of(path: str) -> NetnsId:
+    """The identity of the namespace at `path`.
+
+    Raises:
+        WireError: code 8, nothing is there.
+    """
+    found = read_netns_id(path)
+    if found is None:
+        raise WireError(
+            f"network namespace {path} is gone",
+            hint="the sandbox ended meanwhile; the runtime must make a new one",
+            code=NETNS_CODE,
+        )
+    return found
+
+
+def read_netns_id(path: str) -> NetnsId | None:
+    """The identity of the namespace at `path`, or None when nothing is there."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return NetnsId(device=status.st_dev, inode=status.st_ino)
+
+
+def _setns(fd: int) -> None:
+    if _libc.setns(fd, CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+_home = threading.local()
+
+
+def _home_fd() -> int:
+    """This thread's own namespace, opened once a thread before it first leaves home."""
+    fd: int | None = getattr(_home, "fd", None)
+    if fd is None:
+        fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        _home.fd = fd
+    return fd
+
+
+@contextmanager
+def inside(fd: int) -> Iterator[None]:
+    """Let this thread work in the namespace `fd`, and bring it home afterwards.
+
+    Raises:
+        WireError: code 8, when `fd` is no network namespace.
+    """
+    home = _home_fd()
+    try:
+        _setns(fd)
+    except OSError as error:
+        raise WireError(
+            f"CNI_NETNS is no network namespace: {error.strerror}",
+            hint="the runtime must pass the path of a namespace made for this sandbox",
+            code=NETNS_CODE,
+        ) from error
+    try:
+        yield
+    finally:
+        try:
+            _setns(home)
+        except OSError:
+            # A thread left in a pod's namespace would build the next pod's links there.
+            os.abort()

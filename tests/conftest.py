@@ -1,0 +1,38 @@
+"""What every test run gets: the shared fixtures, honest skips, the leak check, quiet benches.
+
+A shared module that is missing fails the run: a test that silently lost its fixture tests nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# In the order in which they import each other: pytest can only rewrite the assertions of what it loads first.
+pytest_plugins = [
+    "support.requirements",
+    "support.netns",
+    "support.processes",
+    "support.uml",
+]
+if (Path(__file__).parent / "support" / "databases.py").exists():
+    pytest_plugins.append("support.databases")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from support.netns import LeakCheck  # not above: it must be loaded as a plugin first
+
+    in_ci = os.environ.get("CI") == "true"
+    config.pluginmanager.register(LeakCheck(strict=in_ci), "leak-check")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take the measurements out unless ``-m`` asks for them: they want a quiet machine and minutes."""
+    if "bench" in config.option.markexpr:
+        return
+    measures = [item for item in items if item.get_closest_marker("bench")]
+    if measures:
+        config.hook.pytest_deselected(items=measures)
+        items[:] = [item for item in items if item not in set(measures)]
