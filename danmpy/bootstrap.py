@@ -32,6 +32,8 @@ from danmpy.errors import StoreError
 from danmpy.health import HealthServer
 from danmpy.intent.folder import FolderSource
 from danmpy.ipam.audit import Audit
+from danmpy.ipam.findings import Finding
+from danmpy.ipam.invariants import violations
 from danmpy.ipam.leases import LeaseStore
 from danmpy.ipam.sealing import Ledger
 from danmpy.ipam.segments import SegmentStore
@@ -77,6 +79,11 @@ def open_leases(settings: Settings) -> LeaseStore:
     return LeaseStore(_ready_engine(settings), wall_clock, settings.ipam.cooldown_seconds)
 
 
+def find_violations(settings: Settings) -> tuple[Finding, ...]:
+    """What is not as it must be inside the database. Raises StoreError as `open_audit`."""
+    return violations(_ready_engine(settings))
+
+
 def open_delegates(settings: Settings) -> Delegates:
     """The delegate plugins of this node."""
     return Delegates(settings.cni.conf_dir, settings.cni.bin_dirs, environ=os.environ)
@@ -87,9 +94,16 @@ def read_attachments(settings: Settings) -> tuple[AttachmentRecord, ...]:
     return tuple(read_records(settings.state_dir / JOURNAL_FOLDER))
 
 
-def open_netwatcher(settings: Settings) -> Netwatcher:
-    """The netwatcher, not started: for previews."""
-    return _netwatcher(settings, open_engine(settings.database_url), open_intent(settings))
+@contextmanager
+def open_netwatcher(settings: Settings) -> Iterator[Netwatcher]:
+    """The netwatcher, not started: for previews; what it holds open is closed after the block."""
+    engine = open_engine(settings.database_url)
+    host = HostLinks()
+    try:
+        yield _netwatcher(settings, engine, open_intent(settings), host)
+    finally:
+        host.close()
+        engine.dispose()
 
 
 JOURNAL_FOLDER = "attachments"
@@ -101,21 +115,23 @@ def _ready_engine(settings: Settings) -> Engine:
     return engine
 
 
-def _netwatcher(settings: Settings, engine: Engine, source: FolderSource) -> Netwatcher:
+def _netwatcher(
+    settings: Settings, engine: Engine, source: FolderSource, host: HostLinks
+) -> Netwatcher:
     ports = WatchPorts(
         source=source,
         assigner=SegmentStore(engine, wall_clock),
-        host=HostLinks(),
+        host=host,
         conf_names=open_delegates(settings).conf_names,
         clock=wall_clock,
     )
     return Netwatcher(
+        ports,
         WatchSettings(
             node_name=settings.node_name,
             flooding=Flooding(settings.vxlan.flooding),
             port=settings.vxlan.port,
         ),
-        ports,
     )
 
 
@@ -152,7 +168,9 @@ def _start(
     schema = _Schema(settings)
     schema.prepare()
     source = open_intent(settings)
-    netwatcher = _netwatcher(settings, engine, source)
+    host = HostLinks()
+    stack.callback(host.close)
+    netwatcher = _netwatcher(settings, engine, source, host)
     attacher = _attacher(settings, environ, engine, journal, LiveView(source, netwatcher))
     attacher.repair()
     netwatcher.start()
@@ -160,9 +178,7 @@ def _start(
     netwatcher.wait_for(lambda report: not report.error, FIRST_LOOK_S)
     _watch(source, netwatcher, stop, stack)
     registry = CollectorRegistry()
-    server = CniServer(
-        settings.socket, CniHandler(attacher, CniMetrics(registry)).answer
-    )
+    server = CniServer(settings.socket, CniHandler(attacher, CniMetrics(registry)).answer)
     server.start()
     stack.callback(server.close)
     sweeper = Sweeper(journal=journal, source=source, detacher=attacher)
@@ -178,9 +194,7 @@ def _start(
     upkeep.start()
     stack.callback(upkeep.close)
     if settings.metrics.endpoint is not None:
-        health = HealthServer(
-            settings.metrics.endpoint, registry, lambda: netwatcher.report.error
-        )
+        health = HealthServer(settings.metrics.endpoint, registry, lambda: netwatcher.report.error)
         health.start()
         stack.callback(health.close)
     _log.info("ready", node=settings.node_name, socket=str(settings.socket))

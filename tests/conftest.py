@@ -6,19 +6,18 @@ A shared module that is missing fails the run: a test that silently lost its fix
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
-# In the order in which they import each other: pytest can only rewrite the assertions of what it loads first.
+# In the order in which they import each other: pytest rewrites assertions of what it loads first.
 pytest_plugins = [
     "support.requirements",
     "support.netns",
     "support.processes",
+    "support.node",
+    "support.databases",
     "support.uml",
 ]
-if (Path(__file__).parent / "support" / "databases.py").exists():
-    pytest_plugins.append("support.databases")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Take the measurements out unless ``-m`` asks for them: they want a quiet machine and minutes."""
+    """Take the measurements out unless ``-m`` asks: they want a quiet machine and minutes."""
     if "bench" in config.option.markexpr:
         return
     measures = [item for item in items if item.get_closest_marker("bench")]

@@ -176,7 +176,8 @@ def with_addresses(
     entries = []
     for address in addresses:
         gateway = gateways[address.version]
-        extra = {"gateway": str(gateway)} if gateway in address.network else {}
+        usable = gateway is not None and gateway in address.network
+        extra = {"gateway": str(gateway)} if usable else {}
         entries.append({"address": str(address), **extra})
     ipam = {"type": STATIC_IPAM, "addresses": entries}
     target = next((i for i, plugin in enumerate(plugins) if plugin.get("ipam")), 0)

@@ -2,119 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import structlog
 
 from danmpy.api.annotations import parse_interfaces
-from danmpy.api.cni import (
-    CODE_CONFIG,
-    Attachment,
-    CniRequest,
-    CniResult,
-    parse_result,
-    render_result,
-)
-from danmpy.api.specs import AddressMode, InterfaceAsk, NetworkKey, NetworkSpec, PodSpec
-from danmpy.attach.builder import PodBuilder
-from danmpy.attach.delegates import Delegates
-from danmpy.attach.journal import AttachmentRecord, Journal, LinkRecord, Phase
+from danmpy.api.cni import Attachment, CniRequest, CniResult, parse_result, render_result
+from danmpy.api.specs import AddressMode, InterfaceAsk, PodSpec
+from danmpy.attach.builder import Blueprint
+from danmpy.attach.checks import require_intact
+from danmpy.attach.delegates import DelegateConf
+from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
 from danmpy.attach.locks import ContainerLocks
 from danmpy.attach.plan import addresses_by_interface, plan_result
+from danmpy.attach.ports import AttachPorts, AttachSettings, Leases, NetworkView, NodeView
 from danmpy.attach.resolve import ResolveContext, resolve
+from danmpy.attach.undo import Undo, names_of, unrecorded
 from danmpy.attach.values import Backend, InterfaceSpec, PodIdentity
-from danmpy.clock import Clock
 from danmpy.errors import (
+    ConflictError,
     DanmpyError,
-    HostError,
     IntentError,
     NotReadyError,
     StoreError,
     UnavailableError,
-    WireError,
 )
-from danmpy.faults import FaultPoint, no_faults
 from danmpy.ipam.leases import EndReason, Lease, LeaseOwner, LeaseRequest
 from danmpy.kernel.netns import netns_id_of
+
+__all__ = [
+    "AttachPorts",
+    "AttachSettings",
+    "Attacher",
+    "Leases",
+    "NetworkView",
+    "NodeView",
+]
 
 _log = structlog.get_logger(__name__)
 
 JOURNAL_VERSION = "1.1.0"
 """The CNI version in which results are kept: the newest holds every field."""
-
-CODE_UNKNOWN_CONTAINER = 3
-"""CNI spec 1.1.0, error codes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkView:
-    """The networks as this node has them: resolved ones, and why others cannot be used."""
-
-    networks: Mapping[NetworkKey, NetworkSpec] = field(default_factory=dict)
-    refused: Mapping[NetworkKey, str] = field(default_factory=dict)
-
-
-class NodeView(Protocol):
-    """What the engine asks of intent and netwatcher."""
-
-    def find_pod(self, namespace: str, name: str) -> PodSpec | None:
-        """The pod; read live once when it is not known yet."""
-
-    def read_networks(self, wanted: Sequence[NetworkKey]) -> NetworkView:
-        """All networks, those in `wanted` as the newest manifests say; more is not promised."""
-
-    def ready_device(self, network: NetworkKey) -> str:
-        """The device that interfaces on `network` are made on.
-
-        Raises:
-            NotReadyError: there is none now; the message says why.
-        """
-
-
-class Leases(Protocol):
-    """What the engine asks of the address database."""
-
-    def bind(self, owner: LeaseOwner, requests: Sequence[LeaseRequest]) -> tuple[Lease, ...]:
-        """Lease everything, or nothing."""
-
-    def release(
-        self, container_id: str, *, reason: str = ..., at: int | None = None
-    ) -> tuple[Lease, ...]:
-        """Close what the container holds."""
-
-    def held_by(self, container_id: str) -> tuple[Lease, ...]:
-        """What the container holds."""
-
-    def record_mac(self, container_id: str, interface: str, mac: str) -> None:
-        """Note a MAC that was not known when the address was leased."""
-
-    def ping(self) -> None:
-        """Raise StoreError when the database cannot be used."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttachSettings:
-    """What the engine needs of the settings."""
-
-    node_name: str
-    naming_scheme: str = ""
-    conf_dir: Path = Path("/etc/cni/net.d")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttachPorts:
-    """The world that the engine works on."""
-
-    view: NodeView
-    leases: Leases
-    delegates: Delegates
-    builder: PodBuilder
-    journal: Journal
-    clock: Clock
-    faults: FaultPoint = no_faults
 
 
 class Attacher:
@@ -123,6 +53,7 @@ class Attacher:
     def __init__(self, settings: AttachSettings, ports: AttachPorts) -> None:
         self._settings = settings
         self._ports = ports
+        self._undo = Undo(ports)
         self._locks = ContainerLocks()
 
     # ADD
@@ -131,20 +62,32 @@ class Attacher:
         """Attach every interface that the pod declares, or none.
 
         Called again for an attachment that stands, it answers as the first time; one that was left
-        half done is undone first.
+        half done, or that somebody broke, is undone first.
 
         Raises:
             DanmpyError: nothing is left of the attempt, or what is left is in the journal and the
                 next ADD, DEL or start of the daemon removes it.
         """
         with self._locks.container(request.container_id):
+            self._require_one_name(request)
             known = self._ports.journal.read(request.container_id, request.ifname)
             if known is not None:
                 if known.phase is Phase.ATTACHED and self._stands(known, request.netns):
                     return parse_result(known.result)
-                # Its leases stay: `bind` answers with the same ones for the same container.
-                self._ports.builder.remove(known)
+                self._undo.detach(known, EndReason.ROLLBACK)
             return self._attach(request)
+
+    def _require_one_name(self, request: CniRequest) -> None:
+        """One call attaches all interfaces of a pod; a second one under another CNI_IFNAME would
+        take the first one's interfaces for its own leftovers.
+        """
+        for other in self._ports.journal.read_container(request.container_id):
+            if other.ifname != request.ifname:
+                raise ConflictError(
+                    f"this sandbox is already attached, with CNI_IFNAME {other.ifname}",
+                    hint="danmpy makes all interfaces of a pod in one ADD; call DEL first",
+                    subject=f"{request.container_id}/{request.ifname}",
+                )
 
     def _stands(self, record: AttachmentRecord, netns: str) -> bool:
         return record.netns == netns and not self._ports.builder.find_differences(record)
@@ -165,14 +108,15 @@ class Attacher:
             for spec in specs
             if spec.backend is not Backend.DELEGATE
         }
-        links = self._ports.builder.plan(specs, devices, identity)
-        record = self._begin(request, identity, links)
-        result: CniResult | None = None
-        try:
-            result = self._make(record, specs, identity)
-        finally:
-            if result is None:
-                self._undo_quietly(record.key)
+        with self._older_retired(identity):
+            plan = self._ports.builder.plan(specs, devices, identity)
+            record = self._begin(request, identity, plan)
+            result: CniResult | None = None
+            try:
+                result = self._make(record, plan, specs, identity)
+            finally:
+                if result is None:
+                    self._undo.undo(record.key)
         return result
 
     def _find_pod(self, request: CniRequest) -> PodSpec:
@@ -204,14 +148,64 @@ class Attacher:
         context = ResolveContext(
             container_id=identity.container_id,
             naming_scheme=self._settings.naming_scheme,
+            first_name=identity.ifname,
             conf_names=self._ports.delegates.conf_names(),
             conf_dir=str(self._settings.conf_dir),
             rejected=view.refused,
         )
-        return resolve(pod, asks, view.networks, context)
+        specs = resolve(pod, asks, view.networks, context)
+        if all(spec.name != identity.ifname for spec in specs):
+            raise IntentError(
+                f"none of its interfaces is called {identity.ifname}, which the runtime asks for",
+                hint=f"leave out the name of the first interface, or call one {identity.ifname}",
+                subject=f"Pod/{pod.namespace}/{pod.name}",
+            )
+        return specs
+
+    @contextmanager
+    def _older_retired(self, identity: PodIdentity) -> Iterator[None]:
+        """Without the links of the pod's older sandboxes, whose addresses pass on to this one.
+
+        Runtimes end a sandbox before they make the next, but after a crash its links may still be
+        there, and an address must not be on two links. The older sandbox's own DEL still succeeds.
+        """
+        with ExitStack() as held:
+            retired = [
+                self._retire(older)
+                for older in self._older_than(identity)
+                if held.enter_context(self._locks.try_container(older.container_id))
+            ]
+            yield
+            for record in filter(None, retired):
+                self._undo.quietly(record, EndReason.REBOUND)
+
+    def _older_than(self, identity: PodIdentity) -> list[AttachmentRecord]:
+        if not identity.uid:
+            return []
+        return [
+            record
+            for record in self._ports.journal.read_all()
+            if record.pod_uid == identity.uid
+            and record.container_id != identity.container_id
+            and record.phase is Phase.ATTACHED
+        ]
+
+    def _retire(self, older: AttachmentRecord) -> AttachmentRecord | None:
+        """Remove the links of `older`, and leave its leases to be taken over."""
+        record = self._ports.journal.read(*older.key)
+        if record is None or record.phase is not Phase.ATTACHED:
+            return None
+        _log.info("older sandbox gives way", **names_of(record))
+        record = record.with_phase(Phase.DETACHING, end_reason=EndReason.REBOUND)
+        try:
+            self._ports.journal.write(record)
+            self._ports.builder.remove(record)
+        except DanmpyError as error:
+            _log.warning("older sandbox is not gone yet", error=str(error), **names_of(record))
+        return record
 
     def _begin(
-        self, request: CniRequest, identity: PodIdentity, links: tuple[LinkRecord, ...]
+        self, request: CniRequest, identity: PodIdentity, plan: Blueprint
     ) -> AttachmentRecord:
         namespace = netns_id_of(identity.netns)
         record = AttachmentRecord(
@@ -221,43 +215,57 @@ class Attacher:
             netns=identity.netns,
             netns_device=namespace.device,
             netns_inode=namespace.inode,
+            netns_cookie=plan.cookie,
             namespace=identity.namespace,
             pod=identity.pod,
             pod_uid=identity.uid,
             network_name=request.network_name,
             began_at=self._ports.clock(),
-            links=links,
+            links=plan.links,
         )
         self._ports.journal.write(record)
         self._ports.faults("add:journaled")
         return record
 
     def _make(
-        self, record: AttachmentRecord, specs: tuple[InterfaceSpec, ...], identity: PodIdentity
+        self,
+        record: AttachmentRecord,
+        plan: Blueprint,
+        specs: tuple[InterfaceSpec, ...],
+        identity: PodIdentity,
     ) -> CniResult:
-        builder = self._ports.builder
-        leases = self._bind(specs, identity)
-        self._ports.faults("add:leased")
+        ports = self._ports
+        leases = self._bind(plan, specs, identity)
+        ports.faults("add:leased")
         addresses = addresses_by_interface([(item.interface, item.address) for item in leases])
-        links = builder.configure(record.links, specs, addresses, identity)
-        if any(link.delegate for link in links):
-            # A delegate's DEL needs the very configuration that its ADD was called with.
-            self._ports.journal.write(record.with_phase(Phase.ADDING, links=links))
-        built = builder.build(links, specs, identity)
-        self._ports.faults("add:built")
-        result = plan_result(built.made, identity.netns)
-        self._record_macs(result, specs, leases, identity.container_id)
+        links = ports.builder.configure(record.links, specs, addresses, identity)
+
+        def note(links: tuple[LinkRecord, ...]) -> None:
+            ports.journal.write(record.with_phase(Phase.ADDING, links=links))
+
+        # Undoing needs the rules that outlive their link, and the very configuration that a
+        # delegate's ADD was called with.
+        if any(link.delegate or (link.config and link.config.rules) for link in links):
+            note(links)
+        built = ports.builder.build(replace(plan, links=links), specs, identity, note)
+        ports.faults("add:built")
+        result = plan_result(built.made, identity.netns, identity.ifname)
+        self._record_macs(result, leases, identity.container_id)
         rendered = render_result(result, JOURNAL_VERSION)
-        self._ports.journal.write(
-            record.with_phase(Phase.ATTACHED, links=built.links, result=rendered)
-        )
-        self._ports.faults("add:recorded")
+        ports.journal.write(record.with_phase(Phase.ATTACHED, links=built.links, result=rendered))
+        ports.faults("add:recorded")
         return result
 
-    def _bind(self, specs: Sequence[InterfaceSpec], identity: PodIdentity) -> tuple[Lease, ...]:
+    def _bind(
+        self, plan: Blueprint, specs: Sequence[InterfaceSpec], identity: PodIdentity
+    ) -> tuple[Lease, ...]:
         requests = [
             LeaseRequest(
-                interface=spec.name, network=spec.network, ip=spec.ip, ip6=spec.ip6, mac=spec.mac
+                interface=spec.name,
+                network=spec.network,
+                ip=spec.ip,
+                ip6=spec.ip6,
+                mac=spec.mac or plan.known_mac(spec.name),
             )
             for spec in specs
             if spec.owns_addresses and _wants_lease(spec)
@@ -273,18 +281,11 @@ class Attacher:
         )
         return self._ports.leases.bind(owner, requests)
 
-    def _record_macs(
-        self,
-        result: CniResult,
-        specs: Sequence[InterfaceSpec],
-        leases: Sequence[Lease],
-        container_id: str,
-    ) -> None:
+    def _record_macs(self, result: CniResult, leases: Sequence[Lease], container_id: str) -> None:
         """Tell the database the MACs that only the kernel or a delegate knew."""
-        leased = {lease.interface for lease in leases}
-        unknown = {spec.name for spec in specs if spec.mac is None and spec.name in leased}
+        leased = {lease.interface: (lease.mac or "").lower() for lease in leases}
         for link in result.interfaces:
-            if link.sandbox and link.mac and link.name in unknown:
+            if link.sandbox and link.mac and leased.get(link.name, link.mac) != link.mac:
                 self._ports.leases.record_mac(container_id, link.name, link.mac)
 
     # DEL
@@ -299,46 +300,26 @@ class Attacher:
             HostError, DelegateError: something is left that a later DEL can remove.
         """
         with self._locks.container(request.container_id):
-            record = self._ports.journal.read(request.container_id, request.ifname)
-            if record is None:
+            journal = self._ports.journal
+            record = journal.read(request.container_id, request.ifname)
+            if record is not None:
+                self._undo.detach(record, EndReason.RELEASED)
+            elif not journal.read_container(request.container_id):
+                # Known under another CNI_IFNAME, it would lose what that one was given.
                 self._ports.builder.remove_unrecorded(request.netns, request.container_id)
-                record = _unrecorded(request)
-            self._detach(record, EndReason.RELEASED)
+                self._undo.release(unrecorded(request, self._ports.clock()))
 
-    def _detach(self, record: AttachmentRecord, reason: str) -> None:
-        """Remove links, close leases, forget the record, in this order.
+    def expire(self, record: AttachmentRecord) -> None:
+        """Detach what no runtime will ask to be detached; not if it has changed meanwhile.
 
-        The leases go last but one: an address may be handed out again only when no link has it.
+        Raises:
+            DanmpyError: as `delete`.
         """
-        ports = self._ports
-        if record.phase is not Phase.DETACHED:
-            record = record.with_phase(Phase.DETACHING, end_reason=reason)
-            ports.journal.write(record)
-            ports.faults("del:journaled")
-            ports.builder.remove(record)
-            ports.faults("del:links")
-            record = record.with_phase(Phase.DETACHED, detached_at=ports.clock())
-        try:
-            ports.leases.release(
-                record.container_id, reason=record.end_reason, at=record.detached_at
-            )
-        except StoreError as error:
-            ports.journal.write(record, durable=True)
-            _log.warning("release waits for the database", error=str(error), **_names(record))
-            return
-        ports.faults("del:released")
-        ports.journal.remove(record)
-        ports.faults("del:forgotten")
-
-    def _undo_quietly(self, key: tuple[str, str]) -> None:
-        """Undo a failed ADD; what cannot be undone now stays in the journal for `repair`."""
-        record = self._ports.journal.read(*key)
-        if record is None:
-            return
-        try:
-            self._detach(record, EndReason.ROLLBACK)
-        except DanmpyError as error:
-            _log.warning("undo is not complete", error=str(error), **_names(record))
+        with self._locks.container(record.container_id):
+            now = self._ports.journal.read(*record.key)
+            if now is None or now.phase is not Phase.ATTACHED or now.began_at != record.began_at:
+                return
+            self._undo.detach(now, EndReason.COLLECTED)
 
     # CHECK, GC, STATUS
 
@@ -346,53 +327,18 @@ class Attacher:
         """Is the attachment still as ADD made it? Reads only.
 
         Raises:
-            NotReadyError, HostError: what is broken, all of it in one message.
+            HostError: what is broken, all of it in one message.
+            StoreError: the database cannot be asked.
             WireError: code 3, no such attachment; code 7, no prevResult.
         """
-        record = self._ports.journal.read(request.container_id, request.ifname)
-        if record is None or record.phase is not Phase.ATTACHED:
-            raise WireError(
-                "no attachment of this container is known on this node",
-                hint="the runtime must call ADD first",
-                subject=f"{request.container_id}/{request.ifname}",
-                code=CODE_UNKNOWN_CONTAINER,
-            )
-        if request.prev_result is None:
-            raise WireError(
-                "CHECK needs prevResult",
-                hint="the runtime must pass the result of ADD (CNI spec, CHECK)",
-                subject=f"Pod/{record.namespace}/{record.pod}",
-                code=CODE_CONFIG,
-            )
-        found = (
-            *self._ports.builder.find_differences(record),
-            *self._lease_differences(record),
-            *_result_differences(record, request.prev_result),
-        )
-        if found:
-            raise HostError(
-                "; ".join(found),
-                hint="delete the pod so that it is attached anew",
-                subject=f"Pod/{record.namespace}/{record.pod}",
-            )
-
-    def _lease_differences(self, record: AttachmentRecord) -> list[str]:
-        held = {
-            (lease.interface, str(lease.address))
-            for lease in self._ports.leases.held_by(record.container_id)
-        }
-        return [
-            f"the database no longer has the lease of {address} for {link.name}"
-            for link in record.links
-            if link.config
-            for address in link.config.addresses
-            if (link.name, address) not in held
-        ]
+        with self._locks.container(request.container_id):
+            require_intact(self._ports, request)
 
     def collect(self, request: CniRequest) -> None:
         """GC: detach every attachment of this CNI network that the runtime does not call valid.
 
         An absent list says nothing and cleans nothing; an empty one says that nothing is valid.
+        Delegates are asked to do the same for their own configurations.
 
         Raises:
             DanmpyError: the first failure, after all others were tried.
@@ -406,16 +352,38 @@ class Attacher:
                 key = Attachment(container_id=record.container_id, ifname=record.ifname)
                 if record.network_name != request.network_name or key in request.valid_attachments:
                     continue
-                _log.info("GC detaches", **_names(record))
+                _log.info("GC detaches", **names_of(record))
                 try:
-                    self._detach(record, EndReason.COLLECTED)
+                    self._undo.detach(record, EndReason.COLLECTED)
                 except DanmpyError as error:
                     failures.append(error)
+            failures += self._collect_delegates()
         if failures:
             raise failures[0]
 
+    def _collect_delegates(self) -> list[DanmpyError]:
+        """GC of the delegates' configurations in use; what is in the journal is valid."""
+        confs: dict[str, DelegateConf] = {}
+        valid: dict[str, set[tuple[str, str]]] = {}
+        for record in self._ports.journal.read_all():
+            for link in record.links:
+                if link.delegate:
+                    conf = DelegateConf.from_json(link.delegate)
+                    confs[conf.name] = conf
+                    valid.setdefault(conf.name, set()).add((record.container_id, link.name))
+        failures: list[DanmpyError] = []
+        for name, conf in confs.items():
+            try:
+                self._ports.delegates.collect(conf, valid[name])
+            except DanmpyError as error:
+                failures.append(error)
+        return failures
+
     def status(self) -> None:
         """Could an ADD be served now?
+
+        Delegates are not asked: runtimes ask every five seconds and take the whole node out of
+        service for a no, which one network's plugin must not bring about.
 
         Raises:
             UnavailableError: code 50, and why not.
@@ -439,8 +407,8 @@ class Attacher:
         for stale in self._ports.journal.read_all():
             if stale.phase is Phase.ATTACHED:
                 continue
-            with self._locks.container(stale.container_id):
-                record = self._ports.journal.read(*stale.key)
+            with self._locks.try_container(stale.container_id) as free:
+                record = self._ports.journal.read(*stale.key) if free else None
                 if record is None or record.phase is Phase.ATTACHED:
                     continue
                 waiting += not self._repair(record)
@@ -449,43 +417,16 @@ class Attacher:
     def _repair(self, record: AttachmentRecord) -> bool:
         reason = EndReason.ROLLBACK if record.phase is Phase.ADDING else EndReason.RELEASED
         try:
-            self._detach(record, record.end_reason or reason)
+            self._undo.detach(record, record.end_reason or reason)
         except DanmpyError as error:
-            _log.warning("repair is not complete", error=str(error), **_names(record))
+            _log.warning("repair is not complete", error=str(error), **names_of(record))
             return False
         done = self._ports.journal.read(*record.key) is None
         if done:
-            _log.info("repaired", was=str(record.phase), **_names(record))
+            _log.info("repaired", was=str(record.phase), **names_of(record))
         return done
 
 
 def _wants_lease(spec: InterfaceSpec) -> bool:
     wanted = (AddressMode.DYNAMIC, AddressMode.STATIC)
     return spec.ip.mode in wanted or spec.ip6.mode in wanted
-
-
-def _unrecorded(request: CniRequest) -> AttachmentRecord:
-    """A stand-in for an attachment that the journal does not know: only leases may be left."""
-    return AttachmentRecord(
-        container_id=request.container_id,
-        ifname=request.ifname,
-        phase=Phase.DETACHING,
-        netns="",
-        namespace=request.pod_namespace,
-        pod=request.pod_name,
-    )
-
-
-def _result_differences(record: AttachmentRecord, previous: CniResult) -> list[str]:
-    """Addresses of ours that the runtime's own record does not have."""
-    known = {str(ip.address) for ip in previous.ips}
-    ours = {str(ip.address) for ip in parse_result(record.result).ips}
-    return [f"prevResult lacks address {address}" for address in sorted(ours - known)]
-
-
-def _names(record: AttachmentRecord) -> dict[str, str]:
-    return {
-        "pod": f"{record.namespace}/{record.pod}",
-        "container": record.container_id,
-        "interface": record.ifname,
-    }

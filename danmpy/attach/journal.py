@@ -10,9 +10,11 @@ made, with which settings, and how each delegate plugin was called.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +27,10 @@ from danmpy.errors import HostError, NotReadyError
 from danmpy.kernel.podlinks import PodLink, PodLinkConfig
 
 _log = structlog.get_logger(__name__)
+
+
+_CONTAINER_ID_SHOWN = 100
+"""Characters; a file name has 255 bytes at most (NAME_MAX), and the interface's name is in it."""
 
 
 class Phase(StrEnum):
@@ -59,7 +65,8 @@ class LinkRecord:
 class AttachmentRecord:
     """One sandbox's attachment. Times are microseconds; `detached_at` is when the links went.
 
-    `netns_device` and `netns_inode` tell the namespace apart from a later one at the same path.
+    `netns_device`, `netns_inode` and, where the kernel has it, `netns_cookie` tell the namespace
+    apart from a later one at the same path.
     `network_name` is the name in the CNI configuration, which GC goes by.
     """
 
@@ -69,6 +76,7 @@ class AttachmentRecord:
     netns: str
     netns_device: int = 0
     netns_inode: int = 0
+    netns_cookie: int = 0
     namespace: str = ""
     pod: str = ""
     pod_uid: str = ""
@@ -147,6 +155,10 @@ class Journal:
         with self._guard:
             return tuple(self._records.values())
 
+    def read_container(self, container_id: str) -> tuple[AttachmentRecord, ...]:
+        """The records of one container, under whatever interface name."""
+        return tuple(r for r in self.read_all() if r.container_id == container_id)
+
     def write(self, record: AttachmentRecord, *, durable: bool = False) -> None:
         """Store `record`; `durable` waits for the disk.
 
@@ -157,18 +169,15 @@ class Journal:
             HostError: the file cannot be written (disk full, read-only).
         """
         path = self._path(record)
-        temporary = path.with_suffix(".tmp")
-        data = _RECORDS.dump_json(record)
+        temporary = f"{path}.tmp"
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(fd, data)
-                if durable:
-                    os.fdatasync(fd)
-            finally:
-                os.close(fd)
-            temporary.replace(path)
+            _write_file(temporary, _RECORDS.dump_json(record), durable=durable)
+            os.rename(temporary, path)  # noqa: PTH104 - once or twice in every pod's start
+            if durable:
+                _sync_folder(self._folder)
         except OSError as error:
+            with suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108
             raise HostError(
                 f"the journal {path} cannot be written: {error.strerror}",
                 hint="make room on the disk that holds state_dir",
@@ -177,13 +186,54 @@ class Journal:
             self._records[record.key] = record
 
     def remove(self, record: AttachmentRecord) -> None:
-        """Forget an attachment; absent is success."""
-        self._path(record).unlink(missing_ok=True)
+        """Forget an attachment; absent is success.
+
+        Raises:
+            HostError: the file cannot be removed; the record stays.
+        """
+        path = self._path(record)
+        try:
+            os.unlink(path)  # noqa: PTH108 - as in `write`
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise HostError(
+                f"the journal {path} cannot be removed: {error.strerror}",
+                hint="look at the disk that holds state_dir: is it read-only?",
+            ) from error
         with self._guard:
             self._records.pop(record.key, None)
 
-    def _path(self, record: AttachmentRecord) -> Path:
-        return self._folder / f"{record.container_id}@{record.ifname}.json"
+    def _path(self, record: AttachmentRecord) -> str:
+        return f"{self._folder}/{file_name(record.container_id, record.ifname)}"
+
+
+def file_name(container_id: str, ifname: str) -> str:
+    """The name of an attachment's file: the two names, or for long ones a digest."""
+    if len(container_id) > _CONTAINER_ID_SHOWN:
+        digest = hashlib.sha256(container_id.encode()).hexdigest()
+        container_id = f"{container_id[:_CONTAINER_ID_SHOWN]}~{digest[:32]}"
+    return f"{container_id}@{ifname}.json"
+
+
+def _write_file(path: str, data: bytes, *, durable: bool) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        while data:  # a disk that is getting full takes a part
+            data = data[os.write(fd, data) :]
+        if durable:
+            os.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename survives a power cut only when its folder was synced too (fsync(2))."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def read_records(folder: Path, *, set_aside: bool = False) -> Iterable[AttachmentRecord]:
@@ -197,6 +247,8 @@ def read_records(folder: Path, *, set_aside: bool = False) -> Iterable[Attachmen
             yield _RECORDS.validate_json(path.read_bytes())
         except FileNotFoundError:
             continue
+        except OSError as error:
+            _log.error("journal record unreadable", file=str(path), problem=error.strerror)
         except ValidationError as error:
             _log.error("journal record damaged", file=str(path), problems=error.error_count())
             if set_aside:

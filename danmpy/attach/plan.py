@@ -32,11 +32,15 @@ HOST_LINK_PREFIX = "dmp"
 DEFAULT_V4 = IPv4Network("0.0.0.0/0")
 DEFAULT_V6 = IPv6Network("::/0")
 _CONTAINER_ID_SHOWN = 64
+"""Characters; runtimes use 64. An alias has 255 bytes at most (linux/if.h, IFALIASZ)."""
 
 
 def alias_of(container_id: str) -> str:
-    """The alias of all links of one sandbox."""
-    return f"{ALIAS_PREFIX}{container_id[:_CONTAINER_ID_SHOWN]}"
+    """The alias of all links of one sandbox; two sandboxes never share one."""
+    if len(container_id) <= _CONTAINER_ID_SHOWN:
+        return f"{ALIAS_PREFIX}{container_id}"
+    digest = hashlib.sha256(container_id.encode()).hexdigest()
+    return f"{ALIAS_PREFIX}{container_id[:_CONTAINER_ID_SHOWN]}~{digest[:16]}"
 
 
 def host_link_name(container_id: str, name: str) -> str:
@@ -118,8 +122,12 @@ class MadeInterface:
     delegate: CniResult | None = None
 
 
-def plan_result(made: Sequence[MadeInterface], netns: str) -> CniResult:
-    """The answer to ADD: the pod's interfaces in order, eth0 first, then the node's veth ends."""
+def plan_result(made: Sequence[MadeInterface], netns: str, ifname: str = "") -> CniResult:
+    """The answer to ADD: `ifname`, the others in the pod's order, then the node's veth ends.
+
+    Runtimes take the first address of the interface that they asked for as the pod's.
+    """
+    made = sorted(made, key=lambda item: item.spec.name != ifname)
     interfaces: list[CniInterface] = []
     ips: list[CniIp] = []
     routes: list[CniRoute] = []

@@ -26,7 +26,7 @@ from danmpy.api.specs import (
 )
 from danmpy.attach.routing import with_routing
 from danmpy.attach.values import Backend, InterfaceSpec
-from danmpy.errors import ConflictError, IntentError, NotReadyError
+from danmpy.errors import ConflictError, DanmpyError, IntentError, NotReadyError
 
 LEGACY_NAMING: Final = "legacy"
 FIRST_NAME: Final = "eth0"
@@ -52,10 +52,12 @@ class ResolveContext:
     `conf_names` are the NetworkIDs that have a delegate configuration on this node, `conf_dir` is
     where they are looked for (for messages). `rejected` says of a network that exists but was
     refused by the rules, or cannot be used now, why. `naming_scheme` is empty or ``legacy``.
+    `first_name` is what the runtime calls the first interface (CNI_IFNAME).
     """
 
     container_id: str
     naming_scheme: str = ""
+    first_name: str = FIRST_NAME
     conf_names: frozenset[str] = frozenset()
     conf_dir: str = ""
     rejected: Mapping[NetworkKey, str] = field(default_factory=dict)
@@ -85,6 +87,28 @@ def resolve(
         specs.append(_interface(entry, network))
     _require_distinct(specs, subject)
     return with_routing(tuple(specs), asks, subject)
+
+
+def examine(
+    pod: PodSpec,
+    asks: tuple[InterfaceAsk, ...],
+    networks: Mapping[NetworkKey, NetworkSpec],
+    context: ResolveContext,
+) -> tuple[InterfaceSpec | DanmpyError, ...]:
+    """What each entry comes to by itself: an interface without its routes, or what is wrong.
+
+    For people, who want every problem at once; `resolve` stops at the first.
+    """
+    subject = f"Pod/{pod.namespace}/{pod.name}"
+    found: list[InterfaceSpec | DanmpyError] = []
+    for index, ask in enumerate(asks):
+        where = f"interface {index} on {ask.network}"
+        entry = _Entry(index=index, ask=ask, where=where, subject=subject, context=context)
+        try:
+            found.append(_interface(entry, _network(entry, pod, networks)))
+        except DanmpyError as error:
+            found.append(error)
+    return tuple(found)
 
 
 def derived_mac(container_id: str, name: str) -> str:
@@ -278,7 +302,7 @@ def _name(entry: _Entry, network: NetworkSpec) -> str:
     if entry.ask.name:
         name = entry.ask.name
     elif entry.index == 0:
-        name = FIRST_NAME
+        name = entry.context.first_name
     elif network.container_prefix and entry.context.naming_scheme == LEGACY_NAMING:
         name = network.container_prefix
     else:
@@ -311,9 +335,8 @@ def _require_distinct(specs: list[InterfaceSpec], subject: str) -> None:
     for spec in specs:
         claims = [("name", spec.name)]
         domain = spec.network.domain
-        for ask in (spec.ip, spec.ip6):
-            if ask.address is not None:
-                claims.append((f"address on {domain}", str(ask.address)))
+        addresses = [ask.address for ask in (spec.ip, spec.ip6) if ask.address is not None]
+        claims += [(f"address on {domain}", str(address)) for address in addresses]
         if spec.mac:
             claims.append((f"MAC on {domain}", spec.mac))
         for claim in claims:

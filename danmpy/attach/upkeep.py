@@ -1,4 +1,4 @@
-"""What the node daemon does by itself, beside the calls of the runtime: periodic jobs in one thread.
+"""What the node daemon does by itself, beside the runtime's calls: periodic jobs in one thread.
 
 Runtimes may forget a DEL and hardly any calls GC (containerd does not), so the daemon finishes what
 was left half done, and lets go of sandboxes that are gone together with their pod.
@@ -38,7 +38,7 @@ class Upkeep:
     """Runs jobs in one thread until it is closed."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self._due = {job: 0.0 for job in jobs}
+        self._due = dict.fromkeys(jobs, 0.0)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="upkeep", daemon=True)
 
@@ -69,7 +69,7 @@ class Upkeep:
             job.run()
         except DanmpyError as error:
             _log.warning("upkeep failed", job=job.name, error=str(error))
-        except Exception:  # the thread must live: a bug in one job must not end the others
+        except Exception:  # noqa: BLE001 - a bug in one job must not end the others
             _log.exception("upkeep broke", job=job.name)
 
 
@@ -96,9 +96,7 @@ class Sweeper:
     def sweep(self, now: float) -> int:
         """One look at `now` (monotonic seconds); how many attachments were let go of."""
         gone = [record for record in self.journal.read_all() if _is_gone(record)]
-        self._gone_since = {
-            record.key: self._gone_since.get(record.key, now) for record in gone
-        }
+        self._gone_since = {record.key: self._gone_since.get(record.key, now) for record in gone}
         ripe = [record for record in gone if now - self._gone_since[record.key] >= GRACE_S]
         if not ripe:
             return 0

@@ -70,6 +70,23 @@ def read_request(receive: Receive) -> WireRequest:
     return WireRequest(environ=_decode_environ(environ), stdin=stdin, reserved=reserved)
 
 
+def request_size(data: bytes | bytearray) -> int | None:
+    """How many bytes the request has that begins with `data`; None while that is not known yet.
+
+    Raises:
+        WireError: code 5, as `read_request`.
+    """
+    if not MAGIC.startswith(data[: len(MAGIC)]):
+        raise _broken("the request does not begin with the danmpy magic")
+    position = len(MAGIC)
+    for _ in range(BLOCKS):
+        end = position + _LENGTH_BYTES
+        if len(data) < end:
+            return None
+        position = end + _checked_size(data[position:end])
+    return position
+
+
 def decode_request(data: bytes) -> WireRequest:
     """The request in `data`. Raises WireError as `read_request`, also for bytes left over."""
     reader = _Reader(data)
@@ -117,10 +134,14 @@ def _block(data: bytes) -> bytes:
 
 
 def _read_block(receive: Receive) -> bytes:
-    size = int.from_bytes(_exactly(receive, _LENGTH_BYTES), "big")
+    return _exactly(receive, _checked_size(_exactly(receive, _LENGTH_BYTES)))
+
+
+def _checked_size(block: bytes | bytearray) -> int:
+    size = int.from_bytes(block, "big")
     if size > MAX_BLOCK:
         raise _broken(f"a block of {size} bytes is bigger than the {MAX_BLOCK} allowed")
-    return _exactly(receive, size)
+    return size
 
 
 def _exactly(receive: Receive, size: int) -> bytes:

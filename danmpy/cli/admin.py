@@ -62,9 +62,7 @@ def install_cni(
     context: typer.Context,
     bin_dir: Annotated[
         Path | None,
-        typer.Option(
-            "--bin-dir", metavar="D", help="CNI binaries; else cni.bin_dirs."
-        ),
+        typer.Option("--bin-dir", metavar="D", help="CNI binaries; else cni.bin_dirs."),
     ] = None,
     conf_dir: Annotated[
         Path | None,
@@ -80,9 +78,13 @@ def install_cni(
     bin_dir = bin_dir or settings.cni.bin_dirs[0]
     conf_dir = conf_dir or settings.cni.conf_dir
     if remove:
-        paths = install.remove(bin_dir=bin_dir, conf_dir=conf_dir)
+        report = install.remove(bin_dir, conf_dir)
+        did, before = "removed", "is not there"
     else:
-        paths = install.install(bin_dir=bin_dir, conf_dir=conf_dir, socket=settings.socket)
-    for path in paths:
-        say_out(f"{'removed' if remove else 'installed'} {path}")
+        report = install.install(bin_dir, conf_dir, str(settings.socket))
+        did, before = "installed", "is in place already"
+    for path in report.changed:
+        say_out(f"{did} {path}")
+    for path in report.unchanged:
+        say_out(f"{path} {before}")
     return DONE

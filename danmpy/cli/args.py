@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterable, MutableMapping
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from danmpy.cli.output import Format
+from danmpy.cli.output import DocumentFormat, Format
 from danmpy.clock import from_rfc3339, wall_clock
 from danmpy.errors import IntentError
 
@@ -30,6 +32,10 @@ ConfigOption = Annotated[
 ]
 OutputOption = Annotated[
     Format, typer.Option("--output", "-o", help="How the list is printed.", case_sensitive=False)
+]
+DocumentOption = Annotated[
+    DocumentFormat,
+    typer.Option("--output", "-o", help="A text for people, or JSON.", case_sensitive=False),
 ]
 NetworkOption = Annotated[
     str | None,
@@ -65,7 +71,24 @@ def read_settings(context: typer.Context, config: Path | None) -> Settings:
 
     from danmpy.settings import load
 
+    _log_to_stderr()
     return load(os.environ, config or context.find_root().params.get("config"))
+
+
+def _log_to_stderr() -> None:
+    """Warnings of the rooms become lines like our own; standard output is for answers only."""
+    import structlog
+
+    def line(_logger: object, _method: str, words: MutableMapping[str, Any]) -> str:
+        event = words.pop("event", "")
+        return f"danmpy: {event} ({', '.join(f'{key} {value}' for key, value in words.items())})"
+
+    structlog.configure(
+        processors=[line],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
 
 
 def parse_time(text: str | None, option: str) -> int | None:
@@ -142,12 +165,24 @@ def nearest(text: str, names: Collection[str]) -> str:
     """A hint that names the nearest of `names`, by the whole or by the last part."""
     if not names:
         return "no network is known: check intent.path and database_url"
-    lowered = {name.lower(): name for name in names}
-    tails = {name.lower().rpartition("/")[2]: name for name in names}
-    close = get_close_matches(text.lower(), lowered, n=1, cutoff=0.75)
-    if close:
-        return f"did you mean {lowered[close[0]]}?"
-    close = get_close_matches(text.lower().rpartition("/")[2], tails, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {tails[close[0]]}?"
+    lowered = text.lower()
+    # As much of the end of each name as was typed: blue/internl is nearer to blue than to red.
+    for parts, cutoff in ((lowered.count("/") + 1, 0.75), (1, 0.5)):
+        endings = {"/".join(name.lower().split("/")[-parts:]): name for name in names}
+        typed = "/".join(lowered.split("/")[-parts:])
+        close = get_close_matches(typed, endings, n=1, cutoff=cutoff)
+        if close:
+            return f"did you mean {endings[close[0]]}?"
     return "danmpy networks lists them"
+
+
+def nearest_pod(text: str, pods: Iterable[tuple[str, str]]) -> str:
+    """A hint that names the nearest of `pods` (namespace and name)."""
+    names = sorted(f"{namespace}/{name}" for namespace, name in pods)
+    close = get_close_matches(text, names, n=1, cutoff=0.7)
+    if not close:
+        name = text.rpartition("/")[2]
+        close = [other for other in names if other.rpartition("/")[2] == name][:1]
+    if close:
+        return f"did you mean {close[0]}?"
+    return "check the name, and intent.path" if names else "the intent names no pod at all"

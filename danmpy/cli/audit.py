@@ -89,7 +89,7 @@ def _lease_columns() -> list[Column]:
 
 def who(
     context: typer.Context,
-    address: Annotated[str, typer.Argument(help="One IPv4 or IPv6 address.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="One IPv4 or IPv6 address.")],
     network: NetworkOption = None,
     at: AtOption = None,
     output: OutputOption = Format.TABLE,

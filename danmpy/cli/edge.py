@@ -29,15 +29,13 @@ class DanmpyGroup(TyperGroup):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command and leave with its exit code; in the other mode return it."""
-        standalone = extra.pop("standalone_mode", True)
+        standalone = extra.get("standalone_mode", True)
         try:
-            result = super().main(*args, standalone_mode=False, **extra)
+            result = super().main(*args, **{**extra, "standalone_mode": False})
             code = result if isinstance(result, int) else DONE
             sys.stdout.flush()
         except BrokenPipeError:
-            # The reader of our output has seen enough (| head); Python must not complain at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            code = DONE
+            code = _reader_left()
         except (typer.Abort, KeyboardInterrupt):
             code = INTERRUPTED
         except typer.Exit as leave:
@@ -47,6 +45,19 @@ class DanmpyGroup(TyperGroup):
         if standalone:
             sys.exit(code)
         return code
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; here, because the option parser ends with 1 on a broken pipe."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _reader_left()
+
+
+def _reader_left() -> int:
+    """The reader of our output has seen enough (| head); Python must not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return DONE
 
 
 def report(error: Exception) -> int:

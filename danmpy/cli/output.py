@@ -10,13 +10,15 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_COUNTABLE: Final = 1_000_000_000
 
 Item = Mapping[str, Any]
 """One entry of a list: plain values that JSON knows."""
@@ -29,6 +31,13 @@ class Format(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
+
+
+class DocumentFormat(StrEnum):
+    """How one answer that is no list is printed."""
+
+    TABLE = "table"
+    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +57,20 @@ class Column:
 class Listing:
     """What is printed: items, the columns of the table, the fields of the CSV.
 
-    `database_time` is RFC 3339; `extra` is added to the JSON object; `empty` is what a person is
-    told instead of a table without rows.
+    `database_time` is RFC 3339, None when no database could be asked; `extra` is added to the JSON
+    object; `empty` is what a person is told instead of a table without rows.
     """
 
     items: Iterable[Item]
     columns: Sequence[Column]
     fields: Sequence[str]
-    database_time: str
+    database_time: str | None
     extra: Item = field(default_factory=dict)
     empty: str = "nothing found"
+
+    def with_empty(self, words: str) -> Listing:
+        """The same listing with other words for having nothing to show."""
+        return replace(self, empty=words)
 
 
 def emit(listing: Listing, form: Format) -> None:
@@ -144,7 +157,7 @@ def _table(columns: Sequence[Column], items: Iterable[Item]) -> Table:
         justify = "right" if column.right else "left"
         table.add_column(column.title, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for item in items:
-        cells = [_shown(column.text(item)) for column in columns]
+        cells = [shown(column.text(item)) for column in columns]
         styles = [
             column.style(cell) if column.style else ""
             for column, cell in zip(columns, cells, strict=True)
@@ -154,7 +167,13 @@ def _table(columns: Sequence[Column], items: Iterable[Item]) -> Table:
     return table
 
 
-def _shown(value: object) -> str:
+def short_number(value: object) -> object:
+    """A number as a table shows it: the addresses of a /64 are not counted by anyone."""
+    return f"{value:.1e}" if isinstance(value, int) and value >= _COUNTABLE else value
+
+
+def shown(value: object) -> str:
+    """A text as a terminal may show it: nothing in it moves the cursor or changes colours."""
     text = "-" if value is None or value == "" else str(value)
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 

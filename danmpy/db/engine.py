@@ -1,9 +1,9 @@
 """Engine and transactions: the only place that knows how SQLite and PostgreSQL differ in manners.
 
-SQLite: WAL, synchronous=FULL (a commit that was answered survives a power cut), BEGIN IMMEDIATE for
-every write (a transaction that reads first and writes later fails at once with SQLITE_BUSY, which the
-busy timeout does not cover: sqlite.org/lang_transaction.html), and a fair queue of our own for the
-writers of one process, because SQLite's busy handler only sleeps and tries again.
+SQLite: WAL, synchronous=FULL (a commit that was answered survives a power cut), BEGIN IMMEDIATE
+for every write (a transaction that reads first and writes later fails at once with SQLITE_BUSY,
+which the busy timeout does not cover: sqlite.org/lang_transaction.html), and a queue of our
+own for the writers of one process, because SQLite's busy handler only sleeps and tries again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from danmpy.clock import Clock, monotonic, sleep
-from danmpy.db.errors import Transient, explain
+from danmpy.db.errors import TransientError, explain
 from danmpy.errors import StoreError
 
 T = TypeVar("T")
@@ -89,8 +89,14 @@ def open_engine(url: str, *, create: bool = False) -> Engine:
     path = sqlite_path(parsed)
     if path is None:
         extra = {key: value for key, value in _POSTGRESQL.items() if key not in parsed.query}
+        # Asked before it is used: after a restart of the server the first read must not fail.
         engine = create_engine(
-            parsed, connect_args=extra, pool_size=4, max_overflow=4, pool_timeout=_LAST_START_S
+            parsed,
+            connect_args=extra,
+            pool_size=4,
+            max_overflow=4,
+            pool_timeout=_LAST_START_S,
+            pool_pre_ping=True,
         )
         event.listen(engine, "begin", _begin_postgresql)
         return engine
@@ -143,6 +149,21 @@ def read(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """As `read`, and all statements see the same moment. Keep it short: PostgreSQL cleans up late.
+
+    SQLite gives every read transaction its snapshot (sqlite.org/isolation.html).
+    """
+    level = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    with (
+        _translated(engine),
+        engine.connect().execution_options(**level) as connection,
+        connection.begin(),
+    ):
+        yield connection
+
+
+@contextmanager
 def write(engine: Engine, *, wait_s: float = _LAST_START_S) -> Iterator[Connection]:
     """One write transaction, committed at the end or undone whole.
 
@@ -150,7 +171,7 @@ def write(engine: Engine, *, wait_s: float = _LAST_START_S) -> Iterator[Connecti
 
     Raises:
         StoreError: the database refused. Collisions that a new try can settle are of the subclass
-            `Transient`; `run_write` tries them again.
+            `TransientError`; `run_write` tries them again.
     """
     with (
         _queued(engine, wait_s),
@@ -175,9 +196,9 @@ def run_write(engine: Engine, work: Callable[[Connection], T]) -> T:
     attempt = 0
     while True:
         try:
-            with write(engine, wait_s=start + _LAST_START_S - monotonic()) as connection:
+            with write(engine, wait_s=max(0, start + _LAST_START_S - monotonic())) as connection:
                 return work(connection)
-        except Transient as error:
+        except TransientError as error:
             attempt += 1
             pause = random.uniform(0, min(0.2, 0.002 * 2**attempt))  # noqa: S311 - jitter
             if monotonic() + pause - start > _LAST_START_S:

@@ -11,11 +11,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from danmpy.errors import StoreError
 
 
-class Transient(StoreError):
+class TransientError(StoreError):
     """Trouble that a new transaction can settle: a collision, a lock, a connection that died."""
 
 
-class SchemaTooNew(StoreError):
+class SchemaTooNew(StoreError):  # noqa: N818 - what is so, not what went wrong
     """The database was made by a later release: no new try can help."""
 
 
@@ -62,7 +62,7 @@ def explain(error: SQLAlchemyError | sqlite3.Error, database: str) -> StoreError
     state = getattr(cause, "sqlstate", None)
     words = _first_line(cause)
     if state in _SQLSTATES or (isinstance(error, DBAPIError) and error.connection_invalidated):
-        return Transient(f"{database}: {words}", hint="try again later", subject="database")
+        return TransientError(f"{database}: {words}", hint="try again later", subject="database")
     hint = _POSTGRESQL_HINTS.get(
         state or "", "check that the server runs and that database_url names it"
     )
@@ -74,9 +74,9 @@ def _explain_sqlite(cause: sqlite3.Error, database: str) -> StoreError:
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
     words = _first_line(cause)
     hint = _SQLITE_HINTS.get(code, "check database_url and the file")
-    if words.startswith("no such table") or words.startswith("no such column"):
+    if words.startswith(("no such table", "no such column")):
         hint = _UPGRADE
-    kind = Transient if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} else StoreError
+    kind = TransientError if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} else StoreError
     return kind(f"{database}: {words}", hint=hint, subject="database")
 
 

@@ -29,7 +29,7 @@ _MIGRATION_WAIT_S: Final = 60.0
 
 
 def scripts_folder() -> Path:
-    """Where the migrations lie: in an installed wheel inside the package, else in the repository."""
+    """Where the migrations lie: in a wheel inside the package, else beside it in the repository."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
@@ -38,8 +38,8 @@ def scripts_folder() -> Path:
 def upgrade(url: str) -> tuple[str, str]:
     """Bring the database to `HEAD`; gives the revision before and after ("" for an empty one).
 
-    Makes the SQLite file and its folder when they are missing. Several migrators at once: one works,
-    the others wait and find it done.
+    Makes the SQLite file and its folder when they are missing. Several migrators at once: one
+    works, the others wait and find it done.
 
     Raises:
         StoreError: unreachable, not writable, or already newer than this release.
@@ -129,9 +129,7 @@ def _locked(engine: Engine) -> Iterator[Connection]:
             # may not queue for ever behind a long query, as everybody else would queue behind them.
             connection.execute(text("SET LOCAL lock_timeout = '60s'"))
             connection.execute(text("SET LOCAL statement_timeout = '60s'"))
-            connection.execute(
-                text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATOR_LOCK}
-            )
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATOR_LOCK})
             connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         yield connection
 

@@ -1,1 +1,1 @@
-"""Addresses and segments: pools and picking (pure), leases, assignments, the ledger and the questions asked of it."""
+"""Addresses and segments: pools, leases, assignments, the ledger and the questions asked of it."""

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import Engine
+from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select, tuple_
 
-from danmpy.api.specs import IPAddress, NetworkSpec, SegmentKey
+from danmpy.api.specs import IPAddress, NetworkSpec
 from danmpy.clock import Clock, to_rfc3339
-from danmpy.ipam.values import Json, Lease
+from danmpy.db.engine import database_now, read
+from danmpy.ipam.findings import Finding
+from danmpy.ipam.invariants import violations
+from danmpy.ipam.rows import to_lease
+from danmpy.ipam.schema import event, lease, pool, seal, segment_assignment
+from danmpy.ipam.usage import usage_of
+from danmpy.ipam.values import Json, Lease, NetworkUsage, PoolUsage
+
+__all__ = [
+    "Audit",
+    "EventFilter",
+    "EventRecord",
+    "HistoryFilter",
+    "NetworkUsage",
+    "PoolUsage",
+    "WhoAnswer",
+]
+
+Expression = ColumnElement[bool]
+
+_PAGE: Final = 1000
+"""Rows of one page: each is a transaction of its own, so that no long one holds up the database."""
+
+_NETWORKS: Final = select(pool.c.network).union(select(segment_assignment.c.network))
+_SEALED_BELOW: Final = select(func.coalesce(func.max(seal.c.txid_to), 0))
+_BY_ADDRESS: Final = (lease.c.family, lease.c.address, lease.c.held_from, lease.c.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,62 +147,6 @@ class EventRecord:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolUsage:
-    """The use of one family of a network; numbers of addresses.
-
-    `capacity` is what dynamic requests can get in all. `held` is what this network has leased,
-    `outside` the part of it that lies outside the pool (static). `free` is what a dynamic request
-    could get now, so `capacity + outside == held + cooling + free` unless pools of one domain overlap.
-    """
-
-    cidr: str
-    capacity: int
-    held: int
-    outside: int
-    cooling: int
-    free: int
-
-    @property
-    def percent(self) -> float:
-        """How much of the capacity is not free, in percent, to one decimal."""
-        used = self.capacity - self.free
-        return round(100 * used / self.capacity, 1) if self.capacity else 100.0
-
-    def to_json(self) -> Json:
-        """The numbers as a JSON object."""
-        return {
-            "cidr": self.cidr,
-            "capacity": self.capacity,
-            "held": self.held,
-            "outside": self.outside,
-            "cooling": self.cooling,
-            "free": self.free,
-            "percent": self.percent,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkUsage:
-    """The use of one network; a family is None where the network has no subnet of it."""
-
-    network: str
-    segment: SegmentKey | None
-    v4: PoolUsage | None
-    v6: PoolUsage | None
-
-    def to_json(self) -> Json:
-        """The network and its numbers as a JSON object."""
-        return {
-            "network": self.network,
-            "parent": self.segment.parent if self.segment else None,
-            "kind": str(self.segment.kind) if self.segment else None,
-            "id": self.segment.id if self.segment else None,
-            "v4": self.v4.to_json() if self.v4 else None,
-            "v6": self.v6.to_json() if self.v6 else None,
-        }
-
-
 class Audit:
     """Reads leases, usage and the ledger.
 
@@ -189,28 +160,173 @@ class Audit:
 
     def database_time(self) -> int:
         """The clock that time stamps come from, in microseconds."""
-        raise NotImplementedError
+        with read(self._engine) as connection:
+            return database_now(connection, self._clock)
 
     def network_names(self) -> frozenset[str]:
-        """Every network that ever had a lease: the names that ``--network`` knows and suggests."""
-        raise NotImplementedError
+        """Every network that ever had a lease or a segment: what ``--network`` knows."""
+        with read(self._engine) as connection:
+            return frozenset(connection.execute(_NETWORKS).scalars())
 
     def who(
         self, address: IPAddress, *, network: str | None = None, at: int | None = None
     ) -> WhoAnswer:
         """Who held `address` at `at` (default: now)."""
-        raise NotImplementedError
+        with read(self._engine) as connection:
+            now = database_now(connection, self._clock)
+            moment = now if at is None else at
+            where = and_(
+                lease.c.family == address.version,
+                lease.c.address == address.packed,
+                *_of_network(connection, lease.c.network, network),
+            )
+            held = select(lease).where(
+                where,
+                lease.c.held_from <= moment,
+                or_(lease.c.held_to.is_(None), lease.c.held_to > moment),
+            )
+            holders = connection.execute(held.order_by(lease.c.network, lease.c.domain)).all()
+            previous = following = None
+            if not holders:
+                ended = select(lease).where(where, lease.c.held_to <= moment)
+                begun = select(lease).where(where, lease.c.held_from > moment)
+                previous = _first(
+                    connection, ended.order_by(lease.c.held_to.desc(), lease.c.id.desc())
+                )
+                following = _first(connection, begun.order_by(lease.c.held_from, lease.c.id))
+        return WhoAnswer(
+            at=moment,
+            holders=tuple(map(to_lease, holders)),
+            previous=previous,
+            next=following,
+            database_time=now,
+        )
 
     def history(self, wanted: HistoryFilter) -> Iterator[Lease]:
         """The leases that match, ordered by address, then by time; read in pages as you go."""
-        raise NotImplementedError
+        with read(self._engine) as connection:
+            where = _leases_of(connection, wanted)
+        query = select(lease).where(*where).order_by(*_BY_ADDRESS).limit(_PAGE)
+        page = query
+        while True:
+            with read(self._engine) as connection:
+                rows = connection.execute(page).all()
+            yield from map(to_lease, rows)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1]
+            after = tuple_(last.family, last.address, last.held_from, last.id)
+            page = query.where(tuple_(*_BY_ADDRESS) > after)
 
     def usage(
         self, networks: Iterable[NetworkSpec], *, at: int | None = None
     ) -> tuple[NetworkUsage, ...]:
-        """The use of every given (resolved) network at `at` (default: now)."""
-        raise NotImplementedError
+        """The use of every given (resolved) network at `at` (default: now).
+
+        The capacity is that of the networks as they are given, also when `at` is in the past.
+        """
+        with read(self._engine) as connection:
+            now = database_now(connection, self._clock)
+            present = at is None or at >= now
+            moment = now if at is None else at
+            return tuple(usage_of(connection, item, moment, now=present) for item in networks)
+
+    def violations(self) -> tuple[Finding, ...]:
+        """What must always be true of the tables and is not; empty in a sound database."""
+        return violations(self._engine)
 
     def events(self, wanted: EventFilter) -> Iterator[EventRecord]:
         """The ledger entries that match, in the order in which they were recorded."""
-        raise NotImplementedError
+        with read(self._engine) as connection:
+            where = _events_of(connection, wanted)
+        query = select(event).where(*where).order_by(event.c.seq).limit(_PAGE)
+        page = query
+        while True:
+            with read(self._engine) as connection:
+                sealed_below = connection.execute(_SEALED_BELOW).scalar_one()
+                rows = connection.execute(page).all()
+            for row in rows:
+                yield _record(row, sealed_below)
+            if len(rows) < _PAGE:
+                return
+            page = query.where(event.c.seq > rows[-1].seq)
+
+
+def _first(connection: Connection, query: Any) -> Lease | None:
+    row = connection.execute(query.limit(1)).first()
+    return None if row is None else to_lease(row)
+
+
+def _of_network(connection: Connection, column: Any, wanted: str | None) -> list[Expression]:
+    """The condition for a network filter: its full names, so that indexes can be used."""
+    if wanted is None:
+        return []
+    names = connection.execute(_NETWORKS).scalars()
+    return [column.in_([name for name in names if f"/{name}".endswith(f"/{wanted}")])]
+
+
+def _leases_of(connection: Connection, wanted: HistoryFilter) -> list[Expression]:
+    where = _of_network(connection, lease.c.network, wanted.network)
+    if wanted.address is not None:
+        where.append(lease.c.family == wanted.address.version)
+        where.append(lease.c.address == wanted.address.packed)
+    namespace, slash, pod = (wanted.pod or "").rpartition("/")
+    exact = {
+        lease.c.pod: pod if wanted.pod is not None else None,
+        lease.c.node: wanted.node,
+        lease.c.mac: None if wanted.mac is None else wanted.mac.lower().replace("-", ":"),
+    }
+    where += [column == value for column, value in exact.items() if value is not None]
+    namespaces = [wanted.namespace] if wanted.namespace is not None else []
+    namespaces += [namespace] if slash else []
+    where += [lease.c.namespace == value for value in namespaces]
+    if wanted.since is not None:
+        where.append(or_(lease.c.held_to.is_(None), lease.c.held_to > wanted.since))
+    if wanted.until is not None:
+        where.append(lease.c.held_from < wanted.until)
+    return where
+
+
+def _events_of(connection: Connection, wanted: EventFilter) -> list[Expression]:
+    where = _of_network(connection, event.c.network, wanted.network)
+    if wanted.address is not None:
+        where.append(event.c.address == str(wanted.address))
+    if wanted.since is not None:
+        where.append(event.c.at >= wanted.since)
+    if wanted.until is not None:
+        where.append(event.c.at < wanted.until)
+    return where
+
+
+def _record(row: Any, sealed_below: int) -> EventRecord:
+    return EventRecord(
+        seq=row.seq,
+        at=row.at,
+        effective_at=row.effective_at,
+        kind=row.kind,
+        network=row.network,
+        domain=row.domain,
+        address=row.address,
+        namespace=row.namespace,
+        pod=row.pod,
+        pod_uid=row.pod_uid,
+        container_id=row.container_id,
+        interface=row.interface,
+        node=row.node,
+        mac=row.mac,
+        reason=row.reason,
+        lease_id=row.lease_id,
+        closed_id=row.closed_id,
+        detail=_detail(row.detail),
+        digest=bytes(row.digest).hex(),
+        sealed=row.txid < sealed_below,
+    )
+
+
+def _detail(text: str) -> Json:
+    """The detail as a mapping; what somebody has written over by hand is shown as it stands."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {"text": text}

@@ -6,13 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from danmpy.api.specs import AddressAsk, AddressMode, Family, IPAddress, NetworkSpec, PoolSpec
 from danmpy.clock import Clock, to_rfc3339
 from danmpy.db.engine import database_now
-from danmpy.db.errors import Transient
+from danmpy.db.errors import TransientError
 from danmpy.errors import ConflictError, IntentError, NotReadyError
 from danmpy.ipam import ledger
 from danmpy.ipam.ledger import EventKind
@@ -26,7 +34,7 @@ from danmpy.ipam.picking import (
     store_picks,
     take,
 )
-from danmpy.ipam.pools import pack, require_assignable
+from danmpy.ipam.pools import layout, pack, require_assignable
 from danmpy.ipam.releasing import rest
 from danmpy.ipam.rows import event_of, lease_from, to_lease
 from danmpy.ipam.schema import freed, lease
@@ -34,11 +42,15 @@ from danmpy.ipam.values import EndReason, Lease, LeaseOwner, LeaseRequest
 
 _open = lease.c.held_to.is_(None)
 
-_EXISTING: Final = select(lease).where(
-    _open,
-    or_(
-        lease.c.container_id == bindparam("container_id"),
-        and_(lease.c.pod_uid == bindparam("pod_uid"), lease.c.pod_uid != ""),
+# Two look-ups and no OR, and '' as a literal: otherwise SQLite reads every open lease, because it
+# cannot tell that the partial index covers the question.
+_EXISTING: Final = union_all(
+    select(lease).where(_open, lease.c.container_id == bindparam("container_id")),
+    select(lease).where(
+        _open,
+        lease.c.pod_uid == bindparam("pod_uid"),
+        lease.c.pod_uid != literal_column("''"),
+        lease.c.container_id != bindparam("container_id"),
     ),
 )
 _END: Final = (
@@ -163,6 +175,9 @@ class Binding:
             return tuple(kept[want] for want in wants)
         handed = self._take_over(fresh, others, now)
         picks = {want: Pick(value=int(old.address.ip)) for want, old in handed.items()}
+        for want, pick in picks.items():
+            # Neither held nor freed for this moment, so only this keeps the cursor off it.
+            pools[want.key].taken.add(pick.value)
         picks |= self._pick(pools, [want for want in fresh if want not in picks], now)
         bound = self._insert(pools, picks, handed, now)
         return tuple((kept | bound)[want] for want in wants)
@@ -187,17 +202,20 @@ class Binding:
     ) -> dict[Want, Lease]:
         """End what an older sandbox of the pod holds for these interfaces; tell what passes on."""
         handed: dict[Want, Lease] = {}
-        replaced: list[Lease] = []
-        for want in wants:
-            for old in others:
-                if (old.interface, old.family) != want.slot or old.network != want.key[0]:
-                    continue
-                if _fits(want, old):
-                    handed[want] = old
-                else:
-                    replaced.append(old)
+        left = {old.id: old for old in others}
+        # An address that is asked for by name passes on also to another interface of the pod. Those
+        # come first, so that no dynamic want takes it away.
+        for want in sorted(wants, key=lambda want: want.ask.address is None):
+            fitting = (old for old in left.values() if _passes_on(want, old))
+            found = next(fitting, None)
+            if found is not None:
+                handed[want] = left.pop(found.id)
+        places = {(want.key[0], want.slot) for want in wants}
+        replaced = tuple(
+            old for old in left.values() if (old.network, (old.interface, old.family)) in places
+        )
         if handed or replaced:
-            self._end(tuple(handed.values()), tuple(replaced), now)
+            self._end(tuple(handed.values()), replaced, now)
         return handed
 
     def _end(self, rebound: tuple[Lease, ...], replaced: tuple[Lease, ...], now: int) -> None:
@@ -215,10 +233,10 @@ class Binding:
         for row in rows:
             if self.connection.execute(_END, row).rowcount != 1:
                 raise _collision()
-        ended = self.connection.execute(
-            select(lease).where(lease.c.id.in_([old.id for old in replaced]))
-        )
-        rest(self.connection, ended.all(), now)
+        if replaced:
+            ids = [old.id for old in replaced]
+            ended = self.connection.execute(select(lease).where(lease.c.id.in_(ids)))
+            rest(self.connection, ended.all(), now)
 
     def _pick(
         self, pools: Mapping[PoolKey, OpenPool], wants: Sequence[Want], now: int
@@ -227,10 +245,9 @@ class Binding:
         statics = [want for want in wants if want.ask.mode is AddressMode.STATIC]
         picks = self._static(pools, statics, now) if statics else {}
         dynamics = [want for want in wants if want not in picks]
-        for want in dynamics:
-            again = self._rolled_back(pools[want.key], want)
-            if again is not None:
-                picks[want] = again
+        if self.owner.pod_uid and dynamics:
+            places = {want: (pools[want.key], want.interface) for want in dynamics}
+            picks |= rolled_back(self.connection, self.owner.pod_uid, places)
         for key in sorted({want.key for want in dynamics}):
             group = [want for want in dynamics if want.key == key and want not in picks]
             found = take(self.connection, pools[key], len(group), now)
@@ -238,11 +255,6 @@ class Binding:
                 raise exhausted(self.connection, pools[key], group[0].network, now)
             picks |= dict(zip(group, found, strict=True))
         return picks
-
-    def _rolled_back(self, opened: OpenPool, want: Want) -> Pick | None:
-        if not self.owner.pod_uid:
-            return None
-        return rolled_back(self.connection, opened, self.owner.pod_uid, want.interface)
 
     def _static(
         self, pools: Mapping[PoolKey, OpenPool], wants: Sequence[Want], now: int
@@ -363,11 +375,19 @@ def _address(want: Want) -> IPAddress:
     return want.ask.address
 
 
-def _fits(want: Want, old: Lease) -> bool:
-    """May the address of `old` pass on to `want`?"""
-    if old.domain != want.network.domain or old.address.network != want.pool.subnet:
+def _passes_on(want: Want, old: Lease) -> bool:
+    """May the address of `old`, held by an older sandbox of the same pod, pass on to `want`?"""
+    if (old.domain, old.family, old.address.network) != (
+        want.network.domain,
+        want.family,
+        want.pool.subnet,
+    ):
         return False
-    return want.ask.address is None or want.ask.address == old.address.ip
+    if want.ask.address is not None:
+        return want.ask.address == old.address.ip
+    same_place = (old.network, old.interface) == (want.key[0], want.interface)
+    # The network's pool may have changed since: nobody starts on an address that is excluded now.
+    return same_place and layout(want.pool).holds(int(old.address.ip))
 
 
 def _require_same(want: Want, found: Lease) -> None:
@@ -396,8 +416,8 @@ def _taken(want: Want, address: IPAddress, holder: Lease) -> ConflictError:
     )
 
 
-def _collision() -> Transient:
-    return Transient(
+def _collision() -> TransientError:
+    return TransientError(
         "another transaction took the same address or attachment first",
         hint="try again",
         subject="database",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -17,6 +17,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    literal_column,
     or_,
     select,
     union_all,
@@ -27,9 +28,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from danmpy.api.specs import Family, NetworkSpec, PoolSpec
 from danmpy.clock import to_rfc3339
 from danmpy.errors import ExhaustedError
-from danmpy.ipam.pools import Layout, layout, pack, take_fresh, unpack
+from danmpy.ipam.pools import WINDOW_MAX, Layout, layout, pack, take_fresh, unpack
 from danmpy.ipam.schema import freed, lease, pool
 from danmpy.ipam.values import EndReason
+
+T = TypeVar("T")
 
 PoolKey = tuple[str, Family, str]
 """Network, family and domain."""
@@ -117,17 +120,21 @@ _OTHER_QUEUES: Final = (
     .limit(bindparam("count"))
 )
 _ROLLED_BACK: Final = (
-    select(freed.c.address, freed.c.released_at)
+    select(
+        freed.c.network,
+        freed.c.interface,
+        freed.c.domain,
+        freed.c.family,
+        freed.c.address,
+        freed.c.released_at,
+    )
     .where(
         freed.c.pod_uid == bindparam("pod_uid"),
-        freed.c.end_reason == EndReason.ROLLBACK.value,
-        freed.c.network == bindparam("network"),
-        freed.c.interface == bindparam("interface"),
-        freed.c.domain == bindparam("domain"),
-        freed.c.family == bindparam("family"),
+        # A literal, as in the partial index that this goes by.
+        freed.c.end_reason == literal_column(f"'{EndReason.ROLLBACK}'"),
         ~_held_now,
     )
-    .order_by(freed.c.ready_at)
+    .order_by(freed.c.ready_at, freed.c.address)
 )
 _TAKE_FREED: Final = delete(freed).where(
     freed.c.domain == bindparam("in_domain"), freed.c.address == bindparam("at_address")
@@ -216,9 +223,7 @@ def take(connection: Connection, opened: OpenPool, count: int, now: int) -> tupl
     _, family, domain = opened.key
 
     def busy(low: int, high: int) -> Collection[int]:
-        rows = connection.execute(
-            _BUSY, {"domain": domain, **_bounds(family, low, high)}
-        ).scalars()
+        rows = connection.execute(_BUSY, {"domain": domain, **_bounds(family, low, high)}).scalars()
         return {unpack(row) for row in rows} | opened.taken
 
     values, cursor = take_fresh(opened.space, opened.cursor, count, busy)
@@ -242,10 +247,11 @@ def _from_queues(connection: Connection, opened: OpenPool, count: int, now: int)
     asked = {"pool": opened.id, "now": now, "count": count + len(opened.taken)}
     rows = connection.execute(_QUEUE, asked).all()
     while misfits := [row.address for row in rows if not opened.space.holds(unpack(row.address))]:
-        # Queued before the network's addresses were changed.
+        # Leased before the network's addresses were changed. There may be many of them in a row.
         connection.execute(
             _LEAVE_QUEUE, [{"in_domain": domain, "at_address": data} for data in misfits]
         )
+        asked["count"] = min(4 * asked["count"], WINDOW_MAX)
         rows = connection.execute(_QUEUE, asked).all()
     picks = _unused(opened, rows, count)
     for first, last in opened.space.ranges:
@@ -259,7 +265,7 @@ def _from_queues(connection: Connection, opened: OpenPool, count: int, now: int)
 
 
 def _unused(opened: OpenPool, rows: Sequence[Any], count: int) -> list[Pick]:
-    picks = []
+    picks: list[Pick] = []
     for row in rows:
         value = unpack(row.address)
         if value not in opened.taken and len(picks) < count:
@@ -269,27 +275,27 @@ def _unused(opened: OpenPool, rows: Sequence[Any], count: int) -> list[Pick]:
 
 
 def rolled_back(
-    connection: Connection, opened: OpenPool, pod_uid: str, interface: str
-) -> Pick | None:
-    """The address that a failed attachment of the same pod gave back, if it still rests.
+    connection: Connection, pod_uid: str, places: Mapping[T, tuple[OpenPool, str]]
+) -> dict[T, Pick]:
+    """The addresses that a failed attachment of the same pod gave back, where they still rest.
 
-    No other pod had it since and it never served, so the pod's next try may have it at once;
-    otherwise a pod that fails again and again would drain the pool into the cool-down.
+    `places` names a pool and an interface for every want. No other pod had the address since and it
+    never served, so the pod's next try may have it at once; otherwise a pod that fails again and
+    again would drain the pool into the cool-down.
     """
-    network, family, domain = opened.key
-    rows = connection.execute(
-        _ROLLED_BACK,
-        {
-            "pod_uid": pod_uid,
-            "network": network,
-            "interface": interface,
-            "domain": domain,
-            "family": family,
-        },
-    )
-    fitting = [row for row in rows if opened.space.holds(unpack(row.address))]
-    picks = _unused(opened, fitting, 1)
-    return picks[0] if picks else None
+    rows = connection.execute(_ROLLED_BACK, {"pod_uid": pod_uid}).all()
+    picks: dict[T, Pick] = {}
+    for want, (opened, interface) in places.items():
+        place = (opened.key[0], interface, opened.key[2], opened.key[1])
+        fitting = [
+            row
+            for row in rows
+            if (row.network, row.interface, row.domain, row.family) == place
+            and opened.space.holds(unpack(row.address))
+        ]
+        for pick in _unused(opened, fitting, 1):
+            picks[want] = pick
+    return picks
 
 
 def store_picks(
@@ -297,7 +303,10 @@ def store_picks(
 ) -> None:
     """Move the cursors that moved, and take the picked addresses out of the freed ones."""
     moves = [
-        {"pool": item.id, "position": None if item.cursor is None else pack(item.key[1], item.cursor)}
+        {
+            "pool": item.id,
+            "position": None if item.cursor is None else pack(item.key[1], item.cursor),
+        }
         for item in sorted(pools, key=lambda item: item.key)
         if item.moved
     ]

@@ -15,7 +15,7 @@ from danmpy.ipam.values import Lease
 
 def to_lease(row: Row[Any]) -> Lease:
     """The value of a row of the table `lease`."""
-    return lease_from(row._mapping)
+    return lease_from(row._mapping)  # noqa: SLF001 - documented as public by SQLAlchemy
 
 
 def lease_from(row: Mapping[Any, Any]) -> Lease:

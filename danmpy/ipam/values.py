@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Interface, IPv6Interface
 
-from danmpy.api.specs import AddressAsk, AddressMode, Family, NetworkSpec
+from danmpy.api.specs import AddressAsk, AddressMode, Family, NetworkSpec, SegmentKey
 from danmpy.clock import to_rfc3339
 
 IPInterface = IPv4Interface | IPv6Interface
@@ -35,6 +35,9 @@ class LeaseOwner:
     node: str
 
 
+_ABSENT = AddressAsk()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRequest:
     """The addresses that one interface asks for; only dynamic and static asks make leases.
@@ -44,8 +47,8 @@ class LeaseRequest:
 
     interface: str
     network: NetworkSpec
-    ip: AddressAsk = AddressAsk()
-    ip6: AddressAsk = AddressAsk()
+    ip: AddressAsk = _ABSENT
+    ip6: AddressAsk = _ABSENT
     mac: str | None = None
 
     def asks(self) -> Iterator[tuple[Family, AddressAsk]]:
@@ -101,4 +104,61 @@ class Lease:
             "from": to_rfc3339(self.from_),
             "to": None if self.to is None else to_rfc3339(self.to),
             "end_reason": self.end_reason,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolUsage:
+    """The use of one family of a network; numbers of addresses.
+
+    `capacity` is what dynamic requests can get in all. `held` is what this network has leased,
+    `outside` the part of it that lies outside the pool (static). `free` is what a dynamic request
+    could get now, so `capacity + outside == held + cooling + free` unless pools of one domain
+    overlap.
+    """
+
+    cidr: str
+    capacity: int
+    held: int
+    outside: int
+    cooling: int
+    free: int
+
+    @property
+    def percent(self) -> float:
+        """How much of the capacity is not free, in percent, to one decimal."""
+        used = self.capacity - self.free
+        return round(100 * used / self.capacity, 1) if self.capacity else 100.0
+
+    def to_json(self) -> Json:
+        """The numbers as a JSON object."""
+        return {
+            "cidr": self.cidr,
+            "capacity": self.capacity,
+            "held": self.held,
+            "outside": self.outside,
+            "cooling": self.cooling,
+            "free": self.free,
+            "percent": self.percent,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkUsage:
+    """The use of one network; a family is None where the network has no subnet of it."""
+
+    network: str
+    segment: SegmentKey | None
+    v4: PoolUsage | None
+    v6: PoolUsage | None
+
+    def to_json(self) -> Json:
+        """The network and its numbers as a JSON object."""
+        return {
+            "network": self.network,
+            "parent": self.segment.parent if self.segment else None,
+            "kind": str(self.segment.kind) if self.segment else None,
+            "id": self.segment.id if self.segment else None,
+            "v4": self.v4.to_json() if self.v4 else None,
+            "v6": self.v6.to_json() if self.v6 else None,
         }

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from types import MappingProxyType
 from typing import Final
 
+from danmpy.errors import HostError
+
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
 
@@ -109,6 +111,8 @@ class CreateLink:
 class ChangeLink:
     """Change what is not None. `master` "" takes the link out of its bridge.
 
+    `rename` is the new name of the link that is called `name` now (or has `index`).
+
     `vxlan` changes local address, group and learning; VNI, port and parent of a link are for life
     (drivers/net/vxlan, vxlan_changelink).
     """
@@ -120,6 +124,7 @@ class ChangeLink:
     alias: str | None = None
     master: str | None = None
     vxlan: VxlanAttributes | None = None
+    rename: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,3 +156,7 @@ class RemoveLink:
 
 
 LinkChange = CreateLink | ChangeLink | ChangeAltnames | ChangeFlooding | RemoveLink
+
+
+class LinkKindError(HostError):
+    """The kernel knows no links of the wanted kind: a module is missing."""

@@ -81,22 +81,45 @@ def read_netns_id(path: str) -> NetnsId | None:
     return NetnsId(device=status.st_dev, inode=status.st_ino)
 
 
+def require_other_than_home(path: str) -> None:
+    """Refuse a namespace that is the node's own: a pod's links would be built on the node.
+
+    Raises:
+        WireError: code 8, as the reference plugins answer; or nothing is there.
+    """
+    if netns_id_of(path) == netns_id(_home_fd()):
+        raise WireError(
+            f"CNI_NETNS {path} is the node's own network namespace",
+            hint="pods of the host network need no CNI call; the runtime must pass the sandbox's",
+            code=NETNS_CODE,
+        )
+
+
 def _setns(fd: int) -> None:
     if _libc.setns(fd, CLONE_NEWNET) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
-_home = threading.local()
+class _Home:
+    """The namespace that a thread was started in, open as long as the thread lives."""
+
+    def __init__(self) -> None:
+        self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+_thread = threading.local()
 
 
 def _home_fd() -> int:
     """This thread's own namespace, opened once a thread before it first leaves home."""
-    fd: int | None = getattr(_home, "fd", None)
-    if fd is None:
-        fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        _home.fd = fd
-    return fd
+    home: _Home | None = getattr(_thread, "home", None)
+    if home is None:
+        home = _thread.home = _Home()
+    return home.fd
 
 
 @contextmanager

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 RT_TABLE_MAIN = 254
 """linux/rtnetlink.h."""
+
+POD_GROUP = 0x64616E70
+"""The link group ("danp") that a pod's links are born with.
+
+The kernel takes the group in the request that makes a link and the alias only afterwards
+(net/core/rtnetlink.c, rtnl_create_link), so between the two only the group says that it is ours.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +61,14 @@ class PodLinkConfig:
     rules: tuple[PodRule, ...] = ()
 
 
+class HostLinkFacts(NamedTuple):
+    """One link of the node: what a child of it has to know. `mtu` in bytes."""
+
+    ifindex: int
+    mac: str
+    mtu: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodLinkFacts:
     """One link as the kernel shows it in the pod."""
@@ -64,6 +80,11 @@ class PodLinkFacts:
     mac: str
     mtu: int
     up: bool
+    group: int = 0
+
+    def is_ours(self, alias: str) -> bool:
+        """Was it made for the sandbox whose links carry `alias`, be it only half?"""
+        return self.alias == alias or (not self.alias and self.group == POD_GROUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

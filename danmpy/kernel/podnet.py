@@ -11,18 +11,23 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from danmpy.errors import ConflictError, HostError, NotReadyError
+from danmpy.errors import ConflictError, DanmpyError, HostError, NotReadyError
+from danmpy.kernel import podmessages
 from danmpy.kernel.netns import NetnsId, inside, netns_id, open_netns
 from danmpy.kernel.podlinks import (
+    HostLinkFacts,
     PodFacts,
     PodLink,
     PodLinkConfig,
@@ -30,70 +35,102 @@ from danmpy.kernel.podlinks import (
     PodRoute,
     PodRule,
 )
+from danmpy.kernel.rtnl import Reply, RtnlSocket, decode
 
-IFA_F_NODAD = 0x02
-"""linux/if_addr.h: skip duplicate address detection; leases already decide who has the address."""
-
-NA_OVERRIDE = 0x20000000
+NA_OVERRIDE: Final = 0x20000000
 """RFC 4861, section 4.4: the O flag of a neighbour advertisement."""
 
-TARGET_LINK_LAYER_ADDRESS = b"\x02\x01"
+TARGET_LINK_LAYER_ADDRESS: Final = b"\x02\x01"
 """RFC 4861, section 4.6.1: option type 2, length 1 (8 bytes)."""
 
-RT_SCOPE_LINK = 253
-MACVLAN_MODE = "bridge"
-IPVLAN_MODE_L2 = 0
-IFF_UP = 1
+_GONE: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EAFNOSUPPORT})
 
+_HINTS: Final[Mapping[int, str]] = {
+    errno.EOPNOTSUPP: "this kernel lacks the link kind; load its module (modprobe ipvlan, macvlan)",
+    errno.EBUSY: "the parent is used by a bridge or by another kind of child, or another link on"
+    " it has this MAC",
+    errno.EADDRINUSE: "another link on the same parent has this MAC",
+    errno.ENETUNREACH: "the gateway must be in a subnet of the interface",
+    errno.EHOSTUNREACH: "the gateway must be in a subnet of the interface",
+    errno.EINVAL: "the network's Options do not suit this kernel or the parent device",
+}
 
 _thread = threading.local()
 
 
-def _host() -> Any:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """One message, and what to say when it is refused."""
+
+    body: bytes
+    what: str
+    subject: str
+
+
+def _host() -> RtnlSocket:
     """This thread's netlink socket in the node's namespace."""
-    ipr = getattr(_thread, "ipr", None)
-    if ipr is None:
-        ipr = IPRoute()
-        _thread.ipr = ipr
-    return ipr
+    rtnl: RtnlSocket | None = getattr(_thread, "rtnl", None)
+    if rtnl is None:
+        rtnl = _thread.rtnl = RtnlSocket()
+    return rtnl
 
 
-def _refused(what: str, subject: str, error: NetlinkError) -> HostError:
-    words = os.strerror(error.code)
-    hint = "see the kernel log of this node"
-    if error.code == errno.EOPNOTSUPP:
-        hint = "this kernel lacks the link kind; load its module (modprobe ipvlan, macvlan)"
-    elif error.code == errno.EBUSY:
-        hint = "the parent device is already used by a bridge or by another kind of child"
-    return HostError(f"cannot {what}: {words}", hint=hint, subject=subject)
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """A broken socket in our words; this thread's own one is opened anew next time."""
+    try:
+        yield
+    except OSError as error:
+        rtnl: RtnlSocket | None = getattr(_thread, "rtnl", None)
+        if rtnl is not None:
+            rtnl.close()
+            _thread.rtnl = None
+        raise HostError(
+            f"cannot {what}: {error.strerror or error}", hint="see the kernel log of this node"
+        ) from error
 
 
-def read_host_links(names: frozenset[str]) -> dict[str, tuple[int, str, int]]:
-    """Index, MAC and MTU of those of the node's links called `names` that exist."""
-    found: dict[str, tuple[int, str, int]] = {}
-    for name in names:
-        try:
-            answer = _host().link("get", ifname=name)
-        except NetlinkError as error:
-            if error.code == errno.ENODEV:
-                continue
-            raise _refused(f"read link {name}", name, error) from error
-        for message in answer:
-            found[name] = (
-                message["index"],
-                message.get_attr("IFLA_ADDRESS") or "",
-                message.get_attr("IFLA_MTU") or 0,
-            )
+def _refused(what: str, subject: str, reply: Reply) -> HostError:
+    hint = _HINTS.get(reply.error, "see the kernel log of this node")
+    return HostError(f"cannot {what}: {reply.refusal}", hint=hint, subject=subject)
+
+
+def read_host_links(names: Collection[str]) -> dict[str, HostLinkFacts]:
+    """Those of the node's links called `names` that exist.
+
+    Raises:
+        HostError: the kernel refused.
+    """
+    wanted = sorted(names)
+    with _translated("read the node's links"):
+        replies = _host().ask([podmessages.read_link(name) for name in wanted])
+    found: dict[str, HostLinkFacts] = {}
+    for name, reply in zip(wanted, replies, strict=True):
+        if reply.error == errno.ENODEV:
+            continue
+        if reply.error:
+            raise _refused(f"read link {name}", name, reply)
+        facts = podmessages.link_facts(decode(ifinfmsg, reply.message))
+        found[name] = HostLinkFacts(ifindex=facts.index, mac=facts.mac, mtu=facts.mtu)
     return found
+
+
+def remove_host_links(names: Sequence[str]) -> None:
+    """Remove some of the node's links; absent is success.
+
+    Raises:
+        HostError: the kernel refused; the others are removed all the same.
+    """
+    with _translated("remove links of the node"):
+        replies = _host().ask([podmessages.remove_named(name) for name in names])
+    for name, reply in zip(names, replies, strict=True):
+        if reply.error not in {0, errno.ENODEV}:
+            raise _refused(f"remove link {name}", name, reply)
 
 
 def remove_host_link(name: str) -> None:
     """Remove one of the node's links; absent is success."""
-    try:
-        _host().link("del", ifname=name)
-    except NetlinkError as error:
-        if error.code != errno.ENODEV:
-            raise _refused(f"remove link {name}", name, error) from error
+    remove_host_links((name,))
 
 
 class PodNet:
@@ -105,158 +142,184 @@ class PodNet:
     the pod's network by mistake.
     """
 
-    def __init__(self, fd: int, ipr: Any) -> None:
+    def __init__(self, fd: int, rtnl: RtnlSocket) -> None:
         self._fd = fd
-        self._ipr = ipr
-        self._indices: dict[str, int] = {}
+        self._rtnl = rtnl
+        self._links: dict[str, PodLinkFacts] = {}
 
     @property
     def identity(self) -> NetnsId:
         """Device and inode of the namespace."""
         return netns_id(self._fd)
 
+    @property
+    def cookie(self) -> int:
+        """Tells this namespace from every other one since boot; 0 where the kernel has none.
+
+        The inode does not: it is given again when a namespace is gone (proc_alloc_inum).
+        """
+        return self._rtnl.cookie
+
     def read_links(self) -> dict[str, PodLinkFacts]:
         """Every link of the pod by name."""
-        facts = [_link_facts(message) for message in self._ipr.link("dump")]
-        self._indices = {link.name: link.index for link in facts}
-        return {link.name: link for link in facts}
+        with _translated("read the pod's links"):
+            messages = self._rtnl.dump(ifinfmsg, podmessages.RTM_GETLINK)
+        facts = map(podmessages.link_facts, messages)
+        self._links = {link.name: link for link in facts}
+        return dict(self._links)
 
-    def add_link(self, link: PodLink, parent_index: int) -> PodLinkFacts:
-        """Make `link` in the pod under its final name, still down.
+    def add_links(self, links: Sequence[tuple[PodLink, int]]) -> tuple[PodLinkFacts, ...]:
+        """Make links in the pod under their final names, still down; each with its parent's index.
 
         Raises:
             ConflictError: the pod already has a link of that name.
             NotReadyError: the parent vanished meanwhile.
-            HostError: the kernel refused.
+            HostError: the kernel refused. Some of the links may have been made.
         """
-        request: dict[str, Any] = {"ifname": link.name, "net_ns_fd": self._fd}
-        if link.mac:
-            request["address"] = link.mac
-        if link.mtu:
-            request["mtu"] = link.mtu
-        try:
-            if link.kind == "veth":
-                host_end = {"ifname": link.host_name, "kind": "veth", "master": parent_index}
-                if link.mtu:
-                    host_end["mtu"] = link.mtu
-                _host().link("add", peer=request, state="up", **host_end)
-                if link.host_alias:
-                    _host().link("set", ifname=link.host_name, ifalias=link.host_alias, state="up")
-            elif link.kind == "macvlan":
-                _host().link(
-                    "add", kind="macvlan", link=parent_index, macvlan_mode=MACVLAN_MODE, **request
-                )
-            else:
-                _host().link(
-                    "add", kind="ipvlan", link=parent_index, ipvlan_mode=IPVLAN_MODE_L2, **request
-                )
-        except NetlinkError as error:
-            if error.code == errno.EEXIST:
-                raise ConflictError(
-                    f"the pod already has an interface called {link.name}",
-                    hint="choose another name, or let the runtime make a new sandbox",
-                    subject=link.name,
-                ) from error
-            if error.code == errno.ENODEV:
-                raise NotReadyError(
-                    f"device {link.parent} vanished while {link.name} was made",
-                    hint="the netwatcher makes it again; try again",
-                    subject=link.name,
-                ) from error
-            raise _refused(
-                f"make {link.kind} {link.name} on {link.parent}", link.name, error
-            ) from error
-        facts = _link_facts(self._ipr.link("get", ifname=link.name)[0])
-        self._indices[link.name] = facts.index
-        return facts
+        requests: list[bytes] = []
+        owners: list[PodLink] = []
+        for link, parent_index in links:
+            bodies = podmessages.make_link(link, parent_index, self._fd)
+            requests += bodies
+            owners += [link] * len(bodies)
+        with _translated("make links"):
+            replies = _host().ask(requests)
+        for link, reply in zip(owners, replies, strict=True):
+            if reply.error:
+                raise _not_made(link, reply)
+        with _translated("read the pod's links"):
+            replies = self._rtnl.ask([podmessages.read_link(link.name) for link, _ in links])
+        made: list[PodLinkFacts] = []
+        for (link, _), reply in zip(links, replies, strict=True):
+            if reply.error:
+                raise _refused(f"find {link.name} after it was made", link.name, reply)
+            made.append(podmessages.link_facts(decode(ifinfmsg, reply.message)))
+        self._links.update((facts.name, facts) for facts in made)
+        return tuple(made)
+
+    def add_link(self, link: PodLink, parent_index: int) -> PodLinkFacts:
+        """Make one link; raises as `add_links`."""
+        return self.add_links([(link, parent_index)])[0]
+
+    def configure_all(self, configs: Mapping[str, PodLinkConfig]) -> None:
+        """Set everything that `configs` says on the links of these names, and bring them up.
+
+        The IPv6 sysctls are written while the links are down: a router advertisement that arrived
+        before them would leave an address that nobody leased (DANM #271).
+
+        Raises:
+            HostError: the kernel refused, with the setting and the kernel's words.
+        """
+        indices = {name: self._index(name) for name in configs}
+        with inside(self._fd):
+            for name, config in configs.items():
+                _set_sysctls(name, ipv6=config.ipv6)
+        requests: list[_Request] = []
+        for name, config in configs.items():
+            requests += _settings(name, indices[name], config)
+        self._apply(requests)
 
     def configure(self, name: str, config: PodLinkConfig) -> None:
-        """Set everything that `config` says on the link `name` and bring it up.
+        """Configure one link; raises as `configure_all`."""
+        self.configure_all({name: config})
 
-        The IPv6 sysctls are written while the link is down: a router advertisement that arrived
-        before them would leave an address that nobody leased (DANM #271).
-        """
-        index = self._index(name)
-        with inside(self._fd):
-            _set_sysctls(name, ipv6=config.ipv6)
-        try:
-            for address in config.addresses:
-                self._add_address(index, address)
-            self._ipr.link("set", index=index, state="up", ifalias=config.alias)
-            self._add_policy(index, config)
-        except NetlinkError as error:
-            raise _refused(f"configure {name}", name, error) from error
+    def adopt(self, name: str, config: PodLinkConfig, *, settle_ipv6: bool) -> None:
+        """Add the routes and rules of `config` to a link that somebody else made and set up.
 
-    def add_policy(self, name: str, config: PodLinkConfig) -> None:
-        """Add only the routes and rules of `config` to a link that somebody else made.
+        A route that is there already just so is left as it is. With `settle_ipv6` the link's IPv6
+        sysctls are set too, and IPv6 is taken away from a link that is to have none.
 
         Raises:
             HostError: the kernel refused.
         """
-        try:
-            self._add_policy(self._index(name), config)
-        except NetlinkError as error:
-            raise _refused(f"add routes to {name}", name, error) from error
+        index = self._index(name)
+        if settle_ipv6:
+            with inside(self._fd):
+                _set_sysctls(name, ipv6=config.ipv6)
+        if not config.routes and not config.rules:
+            return
+        there = self.read().routes[name]
+        missing = [route for route in config.routes if route not in there]
+        self._apply(_policy(name, index, missing, config.rules))
 
-    def _add_policy(self, index: int, config: PodLinkConfig) -> None:
-        for route in config.routes:
-            self._add_route(index, route)
-        for rule in config.rules:
-            self._add_rule(rule)
-
-    def announce(self, name: str, mac: str, addresses: tuple[str, ...]) -> None:
-        """Tell the segment who has the IPv6 addresses now; the kernel did so for IPv4.
+    def announce(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
+        """Tell the segments who has the IPv6 addresses now; the kernel did so for IPv4.
 
         An unsolicited neighbour advertisement with the override flag (RFC 4861, section 7.2.6), one
         an address, best effort. A packet socket would do as well, but closing one waits for an RCU
         grace period: several milliseconds of every pod's start.
         """
-        targets = [IPv6Interface(address).ip for address in addresses if ":" in address]
+        targets = [
+            (self._links[name], IPv6Interface(address).ip)
+            for name, items in addresses.items()
+            for address in items
+            if ":" in address
+        ]
         if not targets:
             return
-        hardware = bytes.fromhex(mac.replace(":", ""))
         with inside(self._fd), suppress(OSError):
-            _advertise(self._index(name), hardware, targets)
+            for link, address in targets:
+                _advertise(link.index, bytes.fromhex(link.mac.replace(":", "")), address)
+
+    def remove_links(self, names: Collection[str], alias: str = "") -> None:
+        """Remove the links called `names`, and those that carry `alias` under another name; absent
+        is success.
+
+        Raises:
+            HostError: the kernel refused.
+        """
+        doomed = tuple(
+            link.index
+            for link in self.read_links().values()
+            if link.name in names or (alias and link.alias == alias)
+        )
+        if not doomed:
+            return
+        with _translated("remove the pod's links"):
+            replies = self._rtnl.ask(podmessages.remove_links(doomed))
+        for reply in replies:
+            if reply.error and reply.error not in _GONE:
+                raise _refused("remove the pod's links", ", ".join(sorted(names)), reply)
 
     def remove_link(self, name: str) -> None:
-        """Remove a link of the pod; absent is success."""
-        try:
-            self._ipr.link("del", ifname=name)
-        except NetlinkError as error:
-            if error.code != errno.ENODEV:
-                raise _refused(f"remove {name}", name, error) from error
+        """Remove one link; raises as `remove_links`."""
+        self.remove_links({name})
 
-    def remove_rules(self, rules: tuple[PodRule, ...]) -> None:
-        """Remove policy rules, which outlive the link that they were made for."""
-        for rule in rules:
-            try:
-                self._ipr.rule("del", **_rule_request(rule))
-            except NetlinkError as error:
-                if error.code not in (errno.ENOENT, errno.ESRCH, errno.EAFNOSUPPORT):
-                    raise _refused(f"remove rule from {rule.source}", rule.source, error) from error
+    def remove_rules(self, rules: Sequence[PodRule]) -> None:
+        """Remove policy rules, which outlive the link that they were made for; absent is success.
+
+        Raises:
+            HostError: the kernel refused.
+        """
+        with _translated("remove policy rules"):
+            replies = self._rtnl.ask([podmessages.remove_rule(rule) for rule in rules])
+        for rule, reply in zip(rules, replies, strict=True):
+            if reply.error and reply.error not in _GONE:
+                raise _refused(f"remove the rule from {rule.source}", rule.source, reply)
 
     def read(self) -> PodFacts:
-        """Everything that CHECK compares, in five dumps."""
+        """Everything that CHECK compares, in six dumps.
+
+        Raises:
+            HostError: the kernel refused.
+        """
         links = self.read_links()
         names = {link.index: link.name for link in links.values()}
         addresses: dict[str, set[str]] = {name: set() for name in links}
-        for message in self._ipr.addr("dump"):
-            name = names.get(message["index"])
-            local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            if name and local:
-                addresses[name].add(f"{local}/{message['prefixlen']}")
         routes: dict[str, set[PodRoute]] = {name: set() for name in links}
         rules: set[PodRule] = set()
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for message in self._ipr.route("dump", family=family):
-                name = names.get(message.get_attr("RTA_OIF") or 0)
-                if name:
-                    routes[name].add(_route_facts(message, family))
-            rules |= {
-                PodRule(source=source, table=message.get_attr("FRA_TABLE") or message["table"])
-                for message in self._ipr.rule("dump", family=family)
-                if (source := message.get_attr("FRA_SRC"))
-            }
+        with _translated("read the pod's addresses and routes"):
+            for message in self._rtnl.dump(ifaddrmsg, podmessages.RTM_GETADDR):
+                index, address = podmessages.address_facts(message)
+                if index in names:
+                    addresses[names[index]].add(address)
+            for family in (socket.AF_INET, socket.AF_INET6):
+                for message in self._dump(rtmsg, podmessages.RTM_GETROUTE, family):
+                    index, route = podmessages.route_facts(message, family)
+                    if index in names:
+                        routes[names[index]].add(route)
+                found = self._dump(fibmsg, podmessages.RTM_GETRULE, family)
+                rules |= {rule for rule in map(podmessages.rule_facts, found) if rule}
         return PodFacts(
             links=links,
             addresses={name: frozenset(items) for name, items in addresses.items()},
@@ -264,45 +327,29 @@ class PodNet:
             rules=frozenset(rules),
         )
 
+    def _dump(self, shape: type[rtmsg | fibmsg], kind: int, family: int) -> list[object]:
+        try:
+            return self._rtnl.dump(shape, kind, family=family)
+        except OSError as error:
+            if error.errno in {errno.EAFNOSUPPORT, errno.EOPNOTSUPP}:
+                return []  # a kernel without IPv6, or without policy routing
+            raise
+
     def _index(self, name: str) -> int:
-        if name not in self._indices:
+        if name not in self._links:
             self.read_links()
-        if name not in self._indices:
+        if name not in self._links:
             raise HostError(
                 f"the pod has no interface {name}", hint="let the runtime try again", subject=name
             )
-        return self._indices[name]
+        return self._links[name].index
 
-    def _add_address(self, index: int, address: str) -> None:
-        host, _, length = address.partition("/")
-        flags = IFA_F_NODAD if ":" in host else 0
-        self._ipr.addr("add", index=index, address=host, prefixlen=int(length), flags=flags)
-
-    def _add_route(self, index: int, route: PodRoute) -> None:
-        request: dict[str, Any] = {"dst": route.destination, "oif": index, "table": route.table}
-        if route.gateway:
-            request["gateway"] = route.gateway
-        else:
-            request["scope"] = RT_SCOPE_LINK
-        if ":" in route.destination:
-            request["family"] = socket.AF_INET6
-        self._ipr.route("add", **request)
-
-    def _add_rule(self, rule: PodRule) -> None:
-        try:
-            self._ipr.rule("add", **_rule_request(rule))
-        except NetlinkError as error:
-            if error.code != errno.EEXIST:
-                raise
-
-
-_IPV6_SYSCTLS = (
-    ("autoconf", "0"),
-    ("accept_ra", "0"),
-    ("accept_dad", "0"),
-    ("ndisc_notify", "1"),
-    ("disable_ipv6", "0"),
-)
+    def _apply(self, requests: Sequence[_Request]) -> None:
+        with _translated("configure the pod's links"):
+            replies = self._rtnl.ask([request.body for request in requests])
+        for request, reply in zip(requests, replies, strict=True):
+            if reply.error:
+                raise _refused(request.what, request.subject, reply)
 
 
 @contextmanager
@@ -315,13 +362,75 @@ def enter_pod(path: str) -> Iterator[PodNet]:
     fd = open_netns(path)
     try:
         with inside(fd):
-            ipr = IPRoute()
+            rtnl = RtnlSocket()
         try:
-            yield PodNet(fd, ipr)
+            yield PodNet(fd, rtnl)
         finally:
-            ipr.close()
+            rtnl.close()
     finally:
         os.close(fd)
+
+
+def _not_made(link: PodLink, reply: Reply) -> DanmpyError:
+    if reply.error == errno.EEXIST:
+        return ConflictError(
+            f"the pod already has an interface called {link.name}",
+            hint="choose another name, or let the runtime make a new sandbox",
+            subject=link.name,
+        )
+    if reply.error == errno.ENODEV:
+        return NotReadyError(
+            f"device {link.parent} vanished while {link.name} was made",
+            hint="the netwatcher makes it again; try again",
+            subject=link.name,
+        )
+    return _refused(f"make {link.kind} {link.name} on {link.parent}", link.name, reply)
+
+
+def _settings(name: str, index: int, config: PodLinkConfig) -> list[_Request]:
+    """Addresses, then up, then what needs the link up."""
+    requests = [
+        _Request(
+            body=podmessages.add_address(index, address),
+            what=f"add address {address} to {name}",
+            subject=name,
+        )
+        for address in config.addresses
+    ]
+    up = podmessages.bring_up(index, config.alias)
+    requests.append(_Request(body=up, what=f"bring {name} up", subject=name))
+    return requests + _policy(name, index, config.routes, config.rules)
+
+
+def _policy(
+    name: str, index: int, routes: Sequence[PodRoute], rules: Sequence[PodRule]
+) -> list[_Request]:
+    requests = [
+        _Request(
+            body=podmessages.add_route(index, route),
+            what=f"route {route.destination} via {route.gateway or 'the link'} over {name}"
+            f" in table {route.table}",
+            subject=name,
+        )
+        for route in routes
+    ]
+    return requests + [
+        _Request(
+            body=podmessages.add_rule(rule),
+            what=f"add the rule from {rule.source} into table {rule.table}",
+            subject=name,
+        )
+        for rule in rules
+    ]
+
+
+_IPV6_SYSCTLS: Final = (
+    ("autoconf", b"0"),
+    ("accept_ra", b"0"),
+    ("accept_dad", b"0"),
+    ("ndisc_notify", b"1"),
+    ("disable_ipv6", b"0"),
+)
 
 
 def _set_sysctls(name: str, *, ipv6: bool) -> None:
@@ -331,61 +440,38 @@ def _set_sysctls(name: str, *, ipv6: bool) -> None:
     accept_dad=0 spares the link-local address the one to two seconds of duplicate address
     detection; the address is derived from a MAC that is unique on the segment.
     """
-    (Path("/proc/sys/net/ipv4/conf") / name / "arp_notify").write_text("1")
-    folder = Path("/proc/sys/net/ipv6/conf") / name
-    if not folder.exists():
-        if ipv6:
-            raise HostError(
-                "this kernel has no IPv6", hint="boot without ipv6.disable=1", subject=name
-            )
-        return
-    if not ipv6:
-        (folder / "disable_ipv6").write_text("1")
-        return
-    for key, value in _IPV6_SYSCTLS:
-        (folder / key).write_text(value)
+    folder = f"/proc/sys/net/ipv6/conf/{name}"
+    try:
+        _write(f"/proc/sys/net/ipv4/conf/{name}/arp_notify", b"1")
+        if not Path(folder).is_dir():
+            if ipv6:
+                raise HostError(
+                    "this kernel has no IPv6", hint="boot without ipv6.disable=1", subject=name
+                )
+            return
+        for key, value in _IPV6_SYSCTLS if ipv6 else (("disable_ipv6", b"1"),):
+            _write(f"{folder}/{key}", value)
+    except OSError as error:
+        raise HostError(
+            f"cannot set {error.filename} of the pod: {error.strerror}",
+            hint="/proc/sys must be writable for the node daemon (a privileged container)",
+            subject=name,
+        ) from error
 
 
-def _rule_request(rule: PodRule) -> dict[str, Any]:
-    version6 = ":" in rule.source
-    return {
-        "src": rule.source,
-        "src_len": 128 if version6 else 32,
-        "table": rule.table,
-        "family": socket.AF_INET6 if version6 else socket.AF_INET,
-    }
+def _write(path: str, value: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value)
+    finally:
+        os.close(fd)
 
 
-def _link_facts(message: Any) -> PodLinkFacts:
-    info = message.get_attr("IFLA_LINKINFO")
-    return PodLinkFacts(
-        name=message.get_attr("IFLA_IFNAME"),
-        index=message["index"],
-        kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
-        alias=message.get_attr("IFLA_IFALIAS") or "",
-        mac=message.get_attr("IFLA_ADDRESS") or "",
-        mtu=message.get_attr("IFLA_MTU") or 0,
-        up=bool(message["flags"] & IFF_UP),
-    )
-
-
-def _route_facts(message: Any, family: int) -> PodRoute:
-    destination = message.get_attr("RTA_DST")
-    if destination is None:
-        destination = "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104 - a route, not a bind
-    return PodRoute(
-        destination=f"{destination}/{message['dst_len']}",
-        gateway=message.get_attr("RTA_GATEWAY"),
-        table=message.get_attr("RTA_TABLE") or message["table"],
-    )
-
-
-def _advertise(index: int, mac: bytes, addresses: list[IPv6Address]) -> None:
-    """Send an unsolicited neighbour advertisement for each address; the kernel adds checksums."""
-    for address in addresses:
-        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
-            raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
-            raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
-            raw.bind((str(address), 0, 0, index))
-            body = struct.pack("!BBHI", 136, 0, 0, NA_OVERRIDE) + address.packed
-            raw.sendto(body + TARGET_LINK_LAYER_ADDRESS + mac, ("ff02::1", 0, 0, index))
+def _advertise(index: int, mac: bytes, address: IPv6Address) -> None:
+    """Send one unsolicited neighbour advertisement; the kernel adds the checksum."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        raw.bind((str(address), 0, 0, index))
+        body = struct.pack("!BBHI", 136, 0, 0, NA_OVERRIDE) + address.packed
+        raw.sendto(body + TARGET_LINK_LAYER_ADDRESS + mac, ("ff02::1", 0, 0, index))

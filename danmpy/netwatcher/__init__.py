@@ -1,1 +1,1 @@
-"""Host devices: what this node should have (pure), the plan to get there (pure), and the loop that does it."""
+"""Host devices: what this node should have, the plan to get there, and the loop that does it."""

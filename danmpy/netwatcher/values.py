@@ -36,7 +36,6 @@ class Reason(StrEnum):
     NO_HOST_DEVICE = "NoHostDevice"
     MISSING_PARENT = "MissingParent"
     NO_VTEP_ADDRESS = "NoVtepAddress"
-    MTU_CONFLICT = "MtuConflict"
     MTU_TOO_BIG = "MtuTooBig"
     BACKEND_CONFLICT = "BackendConflict"
     NAME_TAKEN = "NameTaken"
@@ -45,6 +44,7 @@ class Reason(StrEnum):
     MISSING_VTEP = "MissingVtep"
     KERNEL_REFUSED = "KernelRefused"
     KERNEL_MODULE_MISSING = "KernelModuleMissing"
+    STORE_UNAVAILABLE = "StoreUnavailable"
 
 
 class Flooding(StrEnum):
@@ -67,7 +67,8 @@ class WatchContext:
     """What the decision needs besides the networks.
 
     `conf_names` are the NetworkIDs that have a delegate configuration on this node: their
-    NetworkType ``bridge`` is the CNI plugin of that name and not our own backend.
+    NetworkType ``bridge`` is the CNI plugin of that name and not our own backend. `standing` are
+    the networks that pods could be attached to until now: where two cannot go together, they stay.
     """
 
     node_name: str
@@ -76,6 +77,7 @@ class WatchContext:
     flooding: Flooding = Flooding.UNICAST
     port: int = VXLAN_PORT
     conf_names: frozenset[str] = frozenset()
+    standing: frozenset[NetworkKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +182,11 @@ class LookReport:
     """What one look at intent and kernel came to.
 
     `at` is in microseconds since the epoch. `intent` are the wishes that the look went by, None
-    before the first one. `networks` are the resolved ones, `conditions` has at
-    least one entry for each of them and for each that was refused an assignment; `device_of` has
-    exactly the networks that pods can be attached to now. `error` is set when intent, database or
-    kernel could not be read: then nothing was changed and the rest is from the look before.
+    before the first one. `networks` are the resolved ones, `conditions` has at least one entry for
+    each of them and for each that was refused an assignment; `device_of` has exactly the networks
+    that pods can be attached to now, with "" where no device is needed. `error` is set when intent
+    or kernel could not be read: then nothing was changed and the rest is from the look before.
+    `seconds` is how long the look took.
     """
 
     at: int
@@ -217,6 +220,7 @@ def _attributes(change: LinkChange) -> dict[str, object]:
                 "mtu": change.mtu,
                 "alias": change.alias,
                 "master": change.master,
+                "rename": change.rename,
                 **_vxlan(change.vxlan),
             }
         case ChangeAltnames():

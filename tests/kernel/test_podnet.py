@@ -1,19 +1,30 @@
 """A pod's namespace through netlink, on the real kernel."""
 
 import os
+import socket
+import struct
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
-from danmpy.errors import ConflictError, WireError
+from danmpy.errors import ConflictError, HostError, NotReadyError, WireError
 from danmpy.kernel.netns import inside, netns_id_of, open_netns, read_netns_id
 from danmpy.kernel.podlinks import PodLink, PodLinkConfig, PodRoute, PodRule
-from danmpy.kernel.podnet import enter_pod, read_host_links, remove_host_link
+from danmpy.kernel.podnet import (
+    enter_pod,
+    read_host_links,
+    remove_host_link,
+    remove_host_links,
+)
+from support.netns import wait_until
 
-POD = f"dt-podnet-{os.getpid()}"
+POD, WIRE = f"dt-podnet-{os.getpid()}", f"dt-wire-{os.getpid()}"
 PATH = f"/run/netns/{POD}"
-PARENT, FAR, BRIDGE = "dtpn0", "dtpn1", "dtpnbr0"
+PARENT, FAR, BRIDGE = f"dtpn{os.getpid()}", "far0", f"dtpb{os.getpid()}"
 
 
 def ip(*words: str) -> str:
@@ -22,17 +33,20 @@ def ip(*words: str) -> str:
 
 @pytest.fixture
 def pod() -> Iterator[str]:
-    """A pod's namespace, and a parent link and a bridge on the node's side."""
+    """A pod's namespace, a parent link whose other end is in the namespace WIRE, and a bridge."""
     try:
-        ip("netns", "add", POD)
-        ip("link", "add", PARENT, "type", "veth", "peer", "name", FAR)
+        for name in (POD, WIRE):
+            ip("netns", "add", name)
+        ip("link", "add", PARENT, "type", "veth", "peer", "name", FAR, "netns", WIRE)
         ip("link", "add", BRIDGE, "type", "bridge")
-        for name in (PARENT, FAR, BRIDGE):
+        for name in (PARENT, BRIDGE):
             ip("link", "set", name, "up")
+        ip("-n", WIRE, "link", "set", FAR, "up")
         yield PATH
     finally:
-        for words in (("netns", "del", POD), ("link", "del", PARENT), ("link", "del", BRIDGE)):
-            subprocess.run(["ip", *words], check=False, capture_output=True)
+        removals = (("link", PARENT), ("link", BRIDGE), ("netns", POD), ("netns", WIRE))
+        for kind, name in removals:
+            subprocess.run(["ip", kind, "del", name], check=False, capture_output=True)
 
 
 CONFIG = PodLinkConfig(
@@ -58,7 +72,7 @@ def test_a_macvlan_appears_in_the_pod_with_everything_that_was_asked(pod: str) -
         facts = net.add_link(MACVLAN, index_of(PARENT))
         assert (facts.mac, facts.mtu, facts.up) == ("02:00:00:00:00:01", 1400, False)
         net.configure("eth0", CONFIG)
-        net.announce("eth0", facts.mac, CONFIG.addresses)
+        net.announce({"eth0": CONFIG.addresses})
         seen = net.read()
     assert seen.links["eth0"].up
     assert seen.links["eth0"].alias == "danmpy pod=c1"
@@ -155,3 +169,181 @@ def test_a_file_that_is_no_namespace_is_code_8() -> None:
 
 def test_links_that_do_not_exist_are_left_out() -> None:
     assert read_host_links(frozenset({"dt-nolink"})) == {}
+
+
+def listen_on_the_wire() -> socket.socket:
+    """A socket that sees every frame on the far end of the parent's wire."""
+    fd = open_netns(f"/run/netns/{WIRE}")
+    try:
+        with inside(fd):
+            every = socket.ntohs(0x0003)  # linux/if_ether.h: ETH_P_ALL
+            wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, every)
+            wire.bind((FAR, 0))
+    finally:
+        os.close(fd)
+    wire.settimeout(0.2)
+    return wire
+
+
+def frames(wire: socket.socket, seconds: float) -> list[bytes]:
+    seen, deadline = [], time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            seen.append(wire.recv(2048))
+        except TimeoutError:
+            continue
+    return seen
+
+
+def test_the_segment_is_told_at_once_who_has_the_addresses_now(pod: str) -> None:
+    mac = bytes.fromhex("020000000001")
+    with listen_on_the_wire() as wire:
+        with enter_pod(pod) as net:
+            net.add_link(MACVLAN, index_of(PARENT))
+            net.configure("eth0", CONFIG)
+            net.announce({"eth0": CONFIG.addresses})
+        seen = frames(wire, 1.0)
+    v4, v6 = ip_address("10.0.0.5").packed, ip_address("fd00::5").packed
+    # RFC 5227: sender and target of a gratuitous ARP are the address itself.
+    arps = [f for f in seen if f[12:14] == b"\x08\x06" and f[28:32] == f[38:42] == v4]
+    assert [f[22:28] for f in arps[:1]] == [mac]
+    # RFC 4861, 4.4: type 136, override flag, target, and the option with our MAC, to all nodes.
+    told = [f for f in seen if f[12:14] == b"\x86\xdd" and f[54] == 136 and f[62:78] == v6]
+    flagged = [f for f in told if struct.unpack("!I", f[58:62])[0] & 0x20000000]
+    assert flagged, f"{len(seen)} frames, {len(told)} advertisements"
+    first = flagged[0]
+    assert first[38:54] == ip_address("ff02::1").packed
+    assert first[22:38] == v6
+    assert first[21] == 255, "RFC 4861, 7.1.2: others are to be dropped"
+    assert first[78:86] == b"\x02\x01" + mac
+
+
+def test_several_links_are_made_and_configured_together(pod: str) -> None:
+    links = [
+        (replace(MACVLAN, name=f"net{n}", mac=f"02:00:00:00:00:0{n}"), index_of(PARENT))
+        for n in range(3)
+    ]
+    with enter_pod(pod) as net:
+        facts = net.add_links(links)
+        assert [link.name for link in facts] == ["net0", "net1", "net2"]
+        net.configure_all(
+            {
+                f"net{n}": PodLinkConfig(alias="a", ipv6=False, addresses=(f"10.0.{n}.5/24",))
+                for n in range(3)
+            }
+        )
+        seen = net.read()
+    assert all(seen.links[f"net{n}"].up for n in range(3))
+    assert [seen.addresses[f"net{n}"] for n in range(3)] == [{f"10.0.{n}.5/24"} for n in range(3)]
+
+
+def test_a_link_is_known_as_ours_from_its_first_moment(pod: str) -> None:
+    with enter_pod(pod) as net:
+        assert net.add_link(MACVLAN, index_of(PARENT)).is_ours("danmpy pod=c1")
+        net.configure("eth0", CONFIG)
+        assert net.read_links()["eth0"].is_ours("danmpy pod=c1")
+        assert not net.read_links()["eth0"].is_ours("danmpy pod=c2")
+
+
+def test_what_the_kernel_refuses_is_told_with_the_setting_and_its_words(pod: str) -> None:
+    with enter_pod(pod) as net:
+        net.add_link(MACVLAN, index_of(PARENT))
+        unreachable = replace(
+            CONFIG, routes=(PodRoute(destination="10.9.0.0/16", gateway="172.16.0.1"),)
+        )
+        with pytest.raises(HostError, match=r"route 10\.9\.0\.0/16 via 172\.16\.0\.1") as caught:
+            net.configure("eth0", unreachable)
+    assert "subnet of the interface" in caught.value.hint
+
+
+def test_a_parent_that_vanished_is_try_again_and_a_second_owner_of_a_mac_is_named(
+    pod: str,
+) -> None:
+    with enter_pod(pod) as net:
+        with pytest.raises(NotReadyError, match="vanished while eth0 was made"):
+            net.add_link(MACVLAN, 999_999)
+        net.add_link(MACVLAN, index_of(PARENT))
+        net.configure("eth0", PodLinkConfig(alias="a", ipv6=False))
+        with pytest.raises(HostError, match="eth1") as caught:
+            net.add_link(replace(MACVLAN, name="eth1"), index_of(PARENT))
+            net.configure("eth1", PodLinkConfig(alias="a", ipv6=False))
+    assert "MAC" in caught.value.hint
+
+
+def test_links_are_removed_by_name_and_by_mark_also_under_another_name(pod: str) -> None:
+    with enter_pod(pod) as net:
+        for n in range(3):
+            link = replace(MACVLAN, name=f"net{n}", mac=f"02:00:00:00:00:0{n}")
+            net.add_link(link, index_of(PARENT))
+            net.configure(f"net{n}", PodLinkConfig(alias=f"pod={n % 2}", ipv6=False))
+        ip("-n", POD, "link", "set", "net2", "down", "name", "renamed")
+        net.remove_links({"net1"}, "pod=0")
+        net.remove_links({"net1"}, "pod=0")
+        assert set(net.read_links()) == {"lo"}
+
+
+def test_a_foreign_link_gets_only_what_it_lacks_and_keeps_the_rest(pod: str) -> None:
+    ip("-n", POD, "link", "add", "ext0", "type", "veth", "peer", "name", "ext1")
+    for name in ("ext0", "ext1"):
+        ip("-n", POD, "link", "set", name, "up")
+    ip("-n", POD, "address", "add", "10.0.0.5/24", "dev", "ext0")
+    ip("-n", POD, "route", "add", "default", "via", "10.0.0.1")
+    config = PodLinkConfig(
+        alias="ours",
+        ipv6=False,
+        addresses=("10.0.0.5/24",),
+        routes=(
+            PodRoute(destination="0.0.0.0/0", gateway="10.0.0.1"),
+            PodRoute(destination="10.8.0.0/16", gateway="10.0.0.1"),
+        ),
+        rules=(PodRule(source="10.0.0.5", table=77),),
+    )
+    with enter_pod(pod) as net:
+        net.adopt("ext0", config, settle_ipv6=True)
+        seen = net.read()
+    assert set(config.routes) <= seen.routes["ext0"]
+    assert seen.rules == {PodRule(source="10.0.0.5", table=77)}
+    assert seen.links["ext0"].alias == ""
+    assert seen.addresses["ext0"] == {"10.0.0.5/24"}, "IPv6 was not asked for"
+    assert any(":" in address for address in seen.addresses["ext1"])
+
+
+def test_a_router_s_advertisement_gives_no_address_that_nobody_leased(pod: str) -> None:
+    with enter_pod(pod) as net:
+        net.add_link(MACVLAN, index_of(PARENT))
+        net.configure("eth0", CONFIG)
+    # RFC 4861, 4.2 and 4.6.2: a prefix with the on-link and the autonomous flag.
+    prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 3600, 3600, 0) + ip_address("fd99::").packed
+    body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix
+    ip("-n", WIRE, "address", "add", "fe80::77/64", "dev", FAR, "nodad")
+    fd = open_netns(f"/run/netns/{WIRE}")
+    try:
+        with inside(fd):
+            router = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    finally:
+        os.close(fd)
+    with router:
+        router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        index = int(ip("-n", WIRE, "-o", "link", "show", FAR).split(":")[0])
+        router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        router.bind(("fe80::77", 0, 0, index))
+        # A link of the same pod that nobody settled shows that the advertisement arrives at all.
+        ip("link", "add", "link", PARENT, "name", "plain", "netns", POD, "type", "macvlan")
+        ip("-n", POD, "link", "set", "plain", "up")
+
+        def arrived() -> bool:
+            router.sendto(body, ("ff02::1", 0, 0, index))
+            time.sleep(0.1)
+            return "fd99:" in ip("-n", POD, "-6", "address", "show", "dev", "plain")
+
+        wait_until(arrived, what="the plain link's own address")
+    assert "fd99:" not in ip("-n", POD, "-6", "address", "show", "dev", "eth0")
+
+
+def test_many_host_links_are_read_and_removed_at_once_and_absent_ones_are_no_error(
+    pod: str,
+) -> None:
+    assert set(read_host_links({PARENT, BRIDGE, "dt-nolink"})) == {PARENT, BRIDGE}
+    remove_host_links(["dt-nolink", "dt-nolink2"])
+    remove_host_links([])
+    assert read_host_links(()) == {}

@@ -1,4 +1,4 @@
-"""Network namespaces as nodes and pods, a fabric between nodes, and the check that nothing stays behind.
+"""Network namespaces as nodes and pods, a fabric between nodes, and the check for what stays.
 
 Made with iproute2 and not with our own netlink code: a test must not look through the eyes of
 what it tests. Names are ``dt-<label>-<pid>-<n>``, so that runs beside each other never meet and
@@ -49,7 +49,7 @@ class Namespace:
         return NETNS_FOLDER / self.name
 
     def argv(self, *argv: str) -> list[str]:
-        """The command line that runs `argv` inside, with a /sys that fits (the process id stays the same)."""
+        """The command line that runs `argv` inside, with a /sys that fits; the process id stays."""
         return ["ip", "netns", "exec", self.name, *argv]
 
     def run(
@@ -85,9 +85,15 @@ class Namespace:
         )
 
     def ping(
-        self, target: str, *, size: int = 56, count: int = 1, seconds: int = 3, fragment: bool = True
+        self,
+        target: str,
+        *,
+        size: int = 56,
+        count: int = 1,
+        seconds: int = 3,
+        fragment: bool = True,
     ) -> bool:
-        """Does `target` answer? `size` is the ICMP payload in bytes; without `fragment` it must fit whole."""
+        """Does `target` answer? `size`: ICMP payload in bytes; not `fragment`: it must fit whole."""
         whole = [] if fragment else ["-M", "do"]
         options = ["-n", "-q", "-c", str(count), "-w", str(seconds), "-s", str(size), *whole]
         return self.run("ping", *options, target, check=False, timeout=seconds + 5).returncode == 0
@@ -147,7 +153,7 @@ def make_fabric(  # six knobs of one value, each with a sensible default
     subnet6: str = "2001:db8:feed::/64",
     mtu: int = 1500,
 ) -> Fabric:
-    """`nodes` namespaces whose link `nic` hangs on one switch, with an IPv4 and an IPv6 address each.
+    """`nodes` namespaces whose `nic` hangs on one switch, with an IPv4 and an IPv6 address each.
 
     The switch is a plain bridge: it floods what it does not know and carries tagged frames as they
     are, as a trunk does.
@@ -168,7 +174,8 @@ def make_fabric(  # six knobs of one value, each with a sensible default
         )
         port = f"port{number}"
         switch.batch(
-            f"link add {port} mtu {mtu} type veth peer name {nic} mtu {mtu} netns {node.namespace.name}",
+            f"link add {port} mtu {mtu} type veth "
+            f"peer name {nic} mtu {mtu} netns {node.namespace.name}",
             f"link set {port} master fabric up",
         )
         node.namespace.batch(
@@ -222,7 +229,7 @@ def fabric(namespaces: Namespaces) -> Fabric:
 # The leak check: what the run made and did not take away fails the run.
 
 OWNER_VARIABLE = "PYTEST_OWNER_SESSION"
-"""Set in the environment of the run and so in all its descendants, also those that lost their parent."""
+"""Set in the environment of the run and so in all its descendants, orphans too."""
 
 
 def _root_links() -> frozenset[str]:
@@ -273,7 +280,7 @@ def _clean_up() -> None:
 
 
 class LeakCheck:
-    """The pytest plugin behind the check. Links count only in CI: elsewhere a neighbour may make some."""
+    """The plugin of the check. Links count only in CI: elsewhere a neighbour may make some."""
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
@@ -305,7 +312,7 @@ class LeakCheck:
 
 
 def link_names(namespace: Namespace, prefixes: Sequence[str] = ("",)) -> tuple[str, ...]:
-    """The links of `namespace` whose name starts with one of `prefixes`, sorted; loopback left out."""
+    """The links of `namespace` whose name starts with one of `prefixes`, sorted; never loopback."""
     return tuple(
         sorted(
             name for name in namespace.links() if name != "lo" and name.startswith(tuple(prefixes))

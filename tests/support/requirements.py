@@ -1,4 +1,4 @@
-"""Honest skips: a test may be skipped only through `need`, which says why and whether that could be helped.
+"""Honest skips: a test may be skipped only through `need`, which says why and what would help.
 
 A skip is an excuse. Here every excuse names what is missing and whether this machine could have
 it (a Debian package, being root) or not (a link kind that its kernel was built without). In CI, or
@@ -26,14 +26,14 @@ CNI_PLUGINS = Path("/usr/lib/cni")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
-    """Something of the machine that a test stands on. `remedy` is empty when nothing can be done."""
+    """Something of the machine that a test stands on; no `remedy`: nothing can be done."""
 
     name: str
     met: Callable[[], bool]
     remedy: str = ""
 
 
-class UnmetRequirementError(pytest.skip.Exception):
+class UnmetRequirementError(pytest.skip.Exception):  # type: ignore[misc, name-defined]
     """A skip that says what is missing and whether this machine could have it."""
 
     def __init__(self, requirement: Requirement) -> None:
@@ -48,7 +48,7 @@ def _runs(*argv: str) -> bool:
 
 @functools.cache
 def has_link_kind(kind: str) -> bool:
-    """Can this kernel make links of `kind` (``vlan``, ``ipvlan``, ``dummy`` ...)? Asks it, in a scratch namespace."""
+    """Can this kernel make links of `kind` (``vlan``, ``ipvlan``...)? Asks it, in a namespace."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
     scratch = f"dt-probe-{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -57,7 +57,9 @@ def has_link_kind(kind: str) -> bool:
     if not _runs("ip", "netns", "add", scratch):
         return False
     try:
-        return _runs("ip", "-n", scratch, "link", "add", "p0", "type", "veth", "peer", "name", "p1") and _runs(
+        return _runs(
+            "ip", "-n", scratch, "link", "add", "p0", "type", "veth", "peer", "name", "p1"
+        ) and _runs(
             "ip", "-n", scratch, "link", "add", *parent, "name", "probe", "type", kind, *details
         )
     finally:
@@ -65,7 +67,7 @@ def has_link_kind(kind: str) -> bool:
 
 
 def has_uml() -> bool:
-    """Is User-Mode Linux with its modules here, and a compiler for the helper that some processors need?"""
+    """Is User-Mode Linux here, with its modules and what some processors need beside it?"""
     from support import uml
 
     return uml.unavailable_because() == ""
@@ -82,12 +84,12 @@ REQUIREMENTS = {
         ),
         Requirement(
             name="postgresql",
-            met=lambda: (POSTGRESQL_BIN / "initdb").exists(),
+            met=(POSTGRESQL_BIN / "initdb").exists,
             remedy="install Debian's postgresql",
         ),
         Requirement(
             name="cni-plugins",
-            met=lambda: (CNI_PLUGINS / "host-local").exists(),
+            met=(CNI_PLUGINS / "host-local").exists,
             remedy="install Debian's containernetworking-plugins",
         ),
         Requirement(
@@ -142,7 +144,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--no-unexplained-skips",
         action="store_true",
         default=os.environ.get("CI") == "true",
-        help="fail tests that are skipped without need() or that this machine could run (default in CI)",
+        help="fail tests that are skipped without need(), or that this machine could run "
+        "(default in CI)",
     )
 
 

@@ -1,0 +1,235 @@
+"""The rules of a TenantConfig: interface profiles and NetworkID mappings.
+
+The numbers are those of DANM 4.3's rules for TenantConfigs. Ranges go up to what the protocols
+allow (4094 and 16777215), where DANM stops at 5000 for both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from danmpy.api.addresses import Range, TextError, merged
+from danmpy.api.findings import Finding, shape_findings
+from danmpy.api.limits import (
+    DYNAMIC_TYPES,
+    NETWORK_ID_MAX,
+    VLAN_MAX,
+    VLAN_MIN,
+    VNI_MAX,
+    VNI_MIN,
+)
+from danmpy.api.specs import HostDeviceProfile, SegmentKind, TenantConfigSpec
+from danmpy.api.tenantconfigs import HostDevice, TenantConfigManifest
+from danmpy.api.words import is_file_name, is_link_name, nearest
+
+_LIMITS: Final[Mapping[SegmentKind, Range]] = {
+    SegmentKind.VLAN: (VLAN_MIN, VLAN_MAX),
+    SegmentKind.VXLAN: (VNI_MIN, VNI_MAX),
+}
+_PIECE: Final = re.compile(r"\s*([0-9]{1,10})\s*(?:-\s*([0-9]{1,10})\s*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileVerdict:
+    """What the rules say of one TenantConfig: findings, or the trusted value."""
+
+    findings: tuple[Finding, ...] = ()
+    config: TenantConfigSpec | None = None
+
+
+def judge_tenant_config(name: str, manifest: Mapping[str, Any]) -> ProfileVerdict:
+    """`manifest` by all rules for one object; every broken rule is told."""
+    if "spec" in manifest:
+        misplaced = Finding(
+            path="spec",
+            code="FieldUnknown",
+            message="a TenantConfig has no spec",
+            hint="put hostDevices and networkIds at the top level, beside metadata",
+        )
+        return ProfileVerdict(findings=(misplaced,))
+    try:
+        config = TenantConfigManifest.model_validate(manifest)
+    except ValidationError as error:
+        return ProfileVerdict(findings=shape_findings(error, TenantConfigManifest))
+    findings = tuple(_judge(config))
+    if findings:
+        return ProfileVerdict(findings=findings)
+    return ProfileVerdict(
+        config=TenantConfigSpec(
+            name=name,
+            host_devices=tuple(_profile(device) for device in config.host_devices),
+            network_ids={key.lower(): value for key, value in config.network_ids.items()},
+        )
+    )
+
+
+def overlaps(earlier: Iterable[TenantConfigSpec], config: TenantConfigSpec) -> Iterator[Finding]:
+    """Ids that an `earlier` TenantConfig already gives out on the same device and kind.
+
+    Two configs that assign from one range would each promise an id to be free.
+    """
+    for index, profile in enumerate(config.host_devices):
+        for other in earlier:
+            for rival in other.host_devices:
+                shared = _shared(profile, rival)
+                if shared is not None:
+                    yield Finding(
+                        path=f"hostDevices[{index}].vniRange",
+                        code="RangesOverlap",
+                        message=f"TenantConfig/{other.name} already has {profile.kind}"
+                        f" {shared[0]} to {shared[1]} on {profile.name}",
+                        hint="give each TenantConfig ids of its own",
+                    )
+
+
+def parse_ids(text: str, kind: SegmentKind) -> tuple[Range, ...]:
+    """The ids of a vniRange such as ``2000-2500,2601``, sorted and merged.
+
+    Raises:
+        TextError: it is no such list, a range ends before it starts, or an id does not exist.
+    """
+    low, high = _LIMITS[kind]
+    ranges = []
+    for piece in text.split(","):
+        match = _PIECE.fullmatch(piece)
+        if match is None:
+            raise TextError(
+                f"{piece.strip()!r} is neither a number nor a range", "write 2000-2500,2601"
+            )
+        first = int(match[1])
+        last = int(match[2]) if match[2] else first
+        if last < first:
+            raise TextError(f"{piece.strip()} ends before it starts", f"write {last}-{first}")
+        if first < low or last > high:
+            raise TextError(
+                f"{piece.strip()} is outside the {kind} ids", f"use ids from {low} to {high}"
+            )
+        ranges.append((first, last))
+    return merged(ranges)
+
+
+def _judge(config: TenantConfigManifest) -> Iterator[Finding]:
+    if not config.host_devices and not config.network_ids:  # rule 1
+        yield Finding(
+            path="hostDevices",
+            code="ConfigEmpty",
+            message="hostDevices and networkIds are both empty",
+            hint="list the NICs that tenants may use in hostDevices",
+        )
+    seen: dict[tuple[str, str], int] = {}
+    for index, device in enumerate(config.host_devices):
+        yield from _judge_device(f"hostDevices[{index}]", device)
+        first = seen.setdefault((device.name, device.vni_type), index)
+        if first != index and device.name:
+            yield Finding(
+                path=f"hostDevices[{index}]",
+                code="ProfileTwice",
+                message=f"{device.name} stands there twice with the same vniType",
+                hint=f"join it with hostDevices[{first}]: a vniRange may list several ranges",
+            )
+    yield from _judge_network_ids(config.network_ids)
+
+
+def _judge_device(path: str, device: HostDevice) -> Iterator[Finding]:
+    if not device.name:  # rule 2
+        yield Finding(
+            path=f"{path}.name",
+            code="NameMissing",
+            message=f"{path}.name is missing",
+            hint="set the name of the NIC",
+        )
+    elif not is_link_name(device.name) and not _is_resource(device.name):
+        yield Finding(
+            path=f"{path}.name",
+            code="HostDeviceInvalid",
+            message=f"{device.name!r} is neither a NIC name nor a resource name",
+            hint="use the name that ip link shows, or vendor/resource",
+        )
+    if device.alloc:  # rule 5
+        yield Finding(
+            path=f"{path}.alloc",
+            code="AllocSet",
+            message="alloc is set",
+            hint="delete the field: assignments are kept in the database",
+        )
+    if bool(device.vni_type) != bool(device.vni_range):  # rule 3
+        missing = "vniRange" if device.vni_type else "vniType"
+        yield Finding(
+            path=f"{path}.{missing}",
+            code="RangeIncomplete",
+            message=f"{missing} is missing",
+            hint="set vniType and vniRange together, or neither",
+        )
+    yield from _judge_range(path, device)
+
+
+def _judge_range(path: str, device: HostDevice) -> Iterator[Finding]:
+    """Rules 4, 6, 7."""
+    kinds = {str(kind) for kind in SegmentKind}
+    if device.vni_type and device.vni_type not in kinds:
+        yield Finding(
+            path=f"{path}.vniType",
+            code="VniTypeInvalid",
+            message=f"vniType {device.vni_type!r} does not exist",
+            hint=nearest(device.vni_type, kinds),
+        )
+    elif device.vni_type and device.vni_range:
+        try:
+            parse_ids(device.vni_range, SegmentKind(device.vni_type))
+        except TextError as error:
+            yield Finding(
+                path=f"{path}.vniRange",
+                code="RangeInvalid",
+                message=f"vniRange: {error.message}",
+                hint=error.hint,
+            )
+
+
+def _judge_network_ids(network_ids: Mapping[str, str]) -> Iterator[Finding]:
+    """Rules 8, 9; and that no two keys differ only in case, because case does not count."""
+    seen: dict[str, str] = {}
+    for key, value in network_ids.items():
+        path = f"networkIds.{key}"
+        problem, hint = "", ""
+        if not key or not value:
+            problem, hint = "a NetworkType or its NetworkID is empty", "fill in both"
+        elif not is_file_name(value):
+            problem = f"NetworkID {value!r} cannot be a file name"
+            hint = "use letters, digits, dash and underscore"
+        elif key.lower() in DYNAMIC_TYPES and len(value) > NETWORK_ID_MAX:
+            problem = f"NetworkID {value} is longer than {NETWORK_ID_MAX} characters"
+            hint = f"use at most {NETWORK_ID_MAX} characters for {key}"
+        elif key.lower() in seen:
+            problem = f"{key} and {seen[key.lower()]} are the same NetworkType"
+            hint = "keep one of them"
+        seen[key.lower()] = key
+        if problem:
+            yield Finding(path=path, code="NetworkIdInvalid", message=problem, hint=hint)
+
+
+def _is_resource(name: str) -> bool:
+    vendor, slash, resource = name.partition("/")
+    return bool(slash) and is_file_name(vendor) and is_file_name(resource)
+
+
+def _profile(device: HostDevice) -> HostDeviceProfile:
+    if not device.vni_type:
+        return HostDeviceProfile(name=device.name)
+    kind = SegmentKind(device.vni_type)
+    return HostDeviceProfile(name=device.name, kind=kind, ids=parse_ids(device.vni_range, kind))
+
+
+def _shared(one: HostDeviceProfile, other: HostDeviceProfile) -> Range | None:
+    """The first ids that both profiles give out, or None."""
+    if one.name != other.name or one.kind is not other.kind or one.kind is None:
+        return None
+    for first, last in one.ids:
+        for low, high in other.ids:
+            if first <= high and low <= last:
+                return max(first, low), min(last, high)
+    return None

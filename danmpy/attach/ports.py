@@ -1,0 +1,84 @@
+"""What the CNI verbs ask of the rest: intent, netwatcher, address database, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from danmpy.api.specs import NetworkKey, NetworkSpec, PodSpec
+from danmpy.attach.builder import PodBuilder
+from danmpy.attach.delegates import Delegates
+from danmpy.attach.journal import Journal
+from danmpy.clock import Clock
+from danmpy.faults import FaultPoint, no_faults
+from danmpy.ipam.leases import Lease, LeaseOwner, LeaseRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkView:
+    """The networks as this node has them: resolved ones, and why others cannot be used."""
+
+    networks: Mapping[NetworkKey, NetworkSpec] = field(default_factory=dict)
+    refused: Mapping[NetworkKey, str] = field(default_factory=dict)
+
+
+class NodeView(Protocol):
+    """What the engine asks of intent and netwatcher."""
+
+    def find_pod(self, namespace: str, name: str) -> PodSpec | None:
+        """The pod; read live once when it is not known yet."""
+
+    def read_networks(self, wanted: Sequence[NetworkKey]) -> NetworkView:
+        """All networks, those in `wanted` as the newest manifests say; more is not promised."""
+
+    def ready_device(self, network: NetworkKey) -> str:
+        """The device that interfaces on `network` are made on.
+
+        Raises:
+            NotReadyError: there is none now; the message says why.
+        """
+
+
+class Leases(Protocol):
+    """What the engine asks of the address database."""
+
+    def bind(self, owner: LeaseOwner, requests: Sequence[LeaseRequest]) -> tuple[Lease, ...]:
+        """Lease everything, or nothing."""
+
+    def release(
+        self, container_id: str, *, reason: str = ..., at: int | None = None
+    ) -> tuple[Lease, ...]:
+        """Close what the container holds."""
+
+    def held_by(self, container_id: str) -> tuple[Lease, ...]:
+        """What the container holds."""
+
+    def record_mac(self, container_id: str, interface: str, mac: str) -> None:
+        """Note a MAC that was not known when the address was leased."""
+
+    def ping(self) -> None:
+        """Raise StoreError when the database cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachSettings:
+    """What the engine needs of the settings."""
+
+    node_name: str
+    naming_scheme: str = ""
+    conf_dir: Path = Path("/etc/cni/net.d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachPorts:
+    """The world that the engine works on."""
+
+    view: NodeView
+    leases: Leases
+    delegates: Delegates
+    builder: PodBuilder
+    journal: Journal
+    clock: Clock
+    faults: FaultPoint = no_faults

@@ -1,0 +1,170 @@
+"""Intent out of a folder of manifests: read when asked, watched for changes.
+
+A read is cheap when nothing changed (the folder is listed, no file is opened), and otherwise costs
+what the changed files cost. A file that is broken keeps what it said before it broke.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from danmpy.api.specs import NetworkKey, NodeSpec, SegmentKey
+from danmpy.clock import Clock, wall_clock
+from danmpy.intent.documents import MAX_BYTES, read_documents, too_large
+from danmpy.intent.listing import Listing, Stamp, list_folder
+from danmpy.intent.parse import Judged, judge_document, merge
+from danmpy.intent.values import Intent, Problem
+from danmpy.intent.watching import Notify, watch_folder
+
+_SETTLED_US: Final = 100_000
+"""A file that changed less than this before it was read is read again next time: file systems
+stamp changes with the time of the last timer tick, so two changes can carry one stamp."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """What is known of one file: the last good verdicts, and what is wrong with it now."""
+
+    stamp: Stamp | None
+    settled: bool
+    digest: bytes = b""
+    judged: tuple[Judged, ...] | None = None
+    problem: Problem | None = None
+
+    def same_words(self, other: _File | None) -> bool:
+        return other is not None and self.judged is other.judged and self.problem == other.problem
+
+
+class FolderSource:
+    """The manifests in a folder and its sub-folders; names that begin with a dot are passed over.
+
+    Every method may be called from every thread.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock = wall_clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._files: Mapping[str, _File] = {}
+        self._listing: Listing | None = None
+        self._intent: Intent | None = None
+        self._segments: Mapping[NetworkKey, SegmentKey] = {}
+        self._nodes: Mapping[str, NodeSpec] = {}
+
+    def read(self) -> Intent:
+        """What the folder says now; the very same object while it says the same. Never raises."""
+        with self._lock:
+            listing = list_folder(self._path)
+            files = self._read_files(listing)
+            unchanged = (
+                self._intent is not None
+                and self._listing is not None
+                and files.keys() == self._files.keys()
+                and listing.problems == self._listing.problems
+                and listing.missing == self._listing.missing
+                and all(file.same_words(self._files[name]) for name, file in files.items())
+            )
+            self._files, self._listing = files, listing
+            if self._intent is None or not unchanged:
+                self._intent = self._remembering(_merge(files, listing))
+            return self._intent
+
+    def watch(self, on_change: Notify, stop: threading.Event) -> None:
+        """Call `on_change` soon after every change until `stop` is set; blocks, never raises.
+
+        A call only says "look again": it may come without a change.
+        """
+        watch_folder(self._path, on_change, stop)
+
+    def _read_files(self, listing: Listing) -> dict[str, _File]:
+        files = {}
+        for name, stamp in listing.files.items():
+            known = self._files.get(name)
+            if known is not None and known.settled and known.stamp == stamp:
+                files[name] = known
+                continue
+            file = self._read_file(name, stamp, known)
+            if file is not None:
+                files[name] = file
+        # What is in a part of the folder that cannot be listed now is still what people want.
+        for name, known in self._files.items():
+            if name not in files and listing.hides(name):
+                files[name] = known
+        return files
+
+    def _read_file(self, name: str, stamp: Stamp | None, known: _File | None) -> _File | None:
+        """The file `name`; None when it has gone since the listing."""
+        path = self._path / name
+        settled = stamp is not None and self._clock() - stamp.changed_us > _SETTLED_US
+        last_good = known.judged if known else None
+        if stamp is not None and stamp.size > MAX_BYTES:
+            problem = too_large(str(path))
+            return _File(stamp=stamp, settled=settled, judged=last_good, problem=problem)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not path.is_symlink():
+                return None
+            problem = Problem(
+                where=str(path),
+                subject=str(path),
+                code="FileUnreadable",
+                message=f"it cannot be read: {error.strerror}",
+                hint="correct its permissions, or what it links to",
+            )
+            return _File(stamp=stamp, settled=False, judged=last_good, problem=problem)
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        if known is not None and digest == known.digest:
+            return replace(known, stamp=stamp, settled=settled)
+        documents = read_documents(data, str(path))
+        if isinstance(documents, Problem):
+            return _File(
+                stamp=stamp, settled=settled, digest=digest, judged=last_good, problem=documents
+            )
+        judged = tuple(map(judge_document, documents))
+        return _File(stamp=stamp, settled=settled, digest=digest, judged=judged)
+
+    def _remembering(self, intent: Intent) -> Intent:
+        """`intent` with what refused manifests said while they were right.
+
+        A slip of the pen in a manifest that is in use must not take a segment or a tunnel end
+        away: nobody asked for that.
+        """
+        segments = {k: n.segment for k, n in intent.networks.items() if n.segment is not None}
+        nodes = {node.name: node for node in intent.nodes}
+        kept = {k: self._segments[k] for k in intent.rejected if k in self._segments}
+        lost = [
+            node
+            for name, node in self._nodes.items()
+            if name not in nodes and any(p.subject == f"Node/{name}" for p in intent.problems)
+        ]
+        self._segments = {**segments, **kept}
+        self._nodes = {**nodes, **{node.name: node for node in lost}}
+        if not kept and not lost:
+            return intent
+        return replace(
+            intent,
+            claims=intent.claims | frozenset(kept.values()),
+            nodes=(*intent.nodes, *lost),
+        )
+
+
+def _merge(files: Mapping[str, _File], listing: Listing) -> Intent:
+    ordered = [files[name] for name in sorted(files, key=lambda name: name.split("/"))]
+    intent = merge(_all_judged(ordered))
+    broken = tuple(file.problem for file in ordered if file.problem is not None)
+    told = all(file.judged is not None for file in ordered)
+    # A part that cannot be listed may hold more than what was seen of it before; the missing
+    # folder may be a mount that is late.
+    complete = intent.complete and told and not listing.problems
+    return replace(intent, problems=listing.problems + broken + intent.problems, complete=complete)
+
+
+def _all_judged(files: Iterable[_File]) -> Iterable[Judged]:
+    for file in files:
+        yield from file.judged or ()

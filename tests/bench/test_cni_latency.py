@@ -1,0 +1,254 @@
+"""ADD and DEL beside the floor and beside the reference plugins, in one run on one machine.
+
+Every figure is a whole process start as a runtime does it. What counts are the ratios: figures of
+different machines, or of one machine at different times, say nothing about each other.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from support.netns import Namespace, Namespaces
+from support.node import Node, Nodes, Pod, cluster_network, pod_manifest
+from support.requirements import CNI_PLUGINS, need
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
+
+ROUNDS = 60
+CROWD, CROWD_ROUNDS = 10, 8
+INTERFACES = (1, 3)
+
+
+@dataclass(slots=True)
+class Series:
+    """Milliseconds of one thing, done many times."""
+
+    name: str
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def p50(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def p95(self) -> float:
+        return statistics.quantiles(self.values, n=20)[18]
+
+    def __str__(self) -> str:
+        return f"{self.name:<52} p50 {self.p50:7.1f} ms   p95 {self.p95:7.1f} ms"
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Milliseconds that `work` takes."""
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) * 1000
+
+
+def start(argv: Sequence[str], environ: dict[str, str], stdin: bytes = b"") -> bytes:
+    """Start a process as both sides are started here; it must succeed."""
+    done = subprocess.run(argv, input=stdin, capture_output=True, env=environ)
+    assert done.returncode == 0, f"{argv}: {done.stdout!r} {done.stderr!r}"
+    return done.stdout
+
+
+class Reference:
+    """The reference plugins: one macvlan with host-local for each interface, one after the other.
+
+    They must be started in the node's namespace, where their master is.
+    """
+
+    def __init__(self, folder: Path, master: str) -> None:
+        self._folder = folder
+        self._master = master
+
+    def _config(self, number: int) -> bytes:
+        return json.dumps(
+            {
+                "cniVersion": "1.0.0",
+                "name": f"ref{number}",
+                "type": "macvlan",
+                "master": self._master,
+                "mode": "bridge",
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": str(self._folder / "host-local"),
+                    "subnet": f"10.{100 + number}.0.0/16",
+                },
+            }
+        ).encode()
+
+    def call(self, verb: str, pod: Pod, count: int) -> None:
+        order = range(count) if verb == "ADD" else reversed(range(count))
+        for number in order:
+            environ = {
+                "CNI_COMMAND": verb,
+                "CNI_CONTAINERID": pod.container_id,
+                "CNI_NETNS": str(pod.netns.path),
+                "CNI_IFNAME": f"eth{number}",
+                "CNI_PATH": str(CNI_PLUGINS),
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            }
+            start([str(CNI_PLUGINS / "macvlan")], environ, self._config(number))
+
+
+def inside_namespace(namespace: Namespace, work: Callable[[], object]) -> object:
+    """Run `work` in a thread that has entered `namespace`; its children start there."""
+    from danmpy.kernel.netns import inside, open_netns
+
+    def enter() -> object:
+        import os
+
+        fd = open_netns(str(namespace.path))
+        try:
+            with inside(fd):
+                return work()
+        finally:
+            os.close(fd)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(enter).result()
+
+
+def ours(node: Node, verb: str, pod: Pod) -> None:
+    """One call of our plugin, with the least that a runtime sends."""
+    environ = {
+        "CNI_COMMAND": verb,
+        "CNI_CONTAINERID": pod.container_id,
+        "CNI_NETNS": str(pod.netns.path),
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": str(CNI_PLUGINS),
+        "CNI_ARGS": f"K8S_POD_NAMESPACE={pod.namespace};K8S_POD_NAME={pod.name}",
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    }
+    start([str(node.bin / "danmpy-cni")], environ, json.dumps(node.config()).encode())
+
+
+@pytest.fixture
+def bench_node(nodes: Nodes, namespaces: Namespaces) -> Iterator[Node]:
+    """A node with three macvlan networks straight on its NIC, as the reference has them."""
+    need("cni-plugins")
+    namespace = namespaces.make("node")
+    namespace.batch(
+        "link add ens4 type veth peer name far4",
+        "address add 192.0.2.1/24 dev ens4",
+        "link set ens4 up",
+        "link set far4 up",
+    )
+    node = nodes.make("node-a", namespace)
+    node.write(
+        "networks.yaml",
+        *(
+            cluster_network(f"net{number}", host_device="ens4", cidr=f"10.{110 + number}.0.0/16")
+            for number in range(3)
+        ),
+    )
+    node.start()
+    yield node
+    node.daemon.stop()
+
+
+def declare(node: Node, pods: Sequence[Pod], count: int) -> None:
+    """All `pods` want `count` interfaces."""
+    wanted = [{"clusterNetwork": f"net{number}", "ip": "dynamic"} for number in range(count)]
+    node.write("pods.yaml", *(pod_manifest(pod.namespace, pod.name, *wanted) for pod in pods))
+
+
+def report(*lines: object) -> None:
+    print(*lines, sep="\n", flush=True)
+
+
+def test_latency_of_one_after_the_other(bench_node: Node, nodes: Nodes, tmp_path: Path) -> None:
+    floor = {
+        "fork and exec of /bin/true": ["/bin/true"],
+        "python3 -I -S -c pass": ["/usr/bin/python3", "-I", "-S", "-c", "pass"],
+    }
+    series = {name: Series(name) for name in floor}
+    pod = nodes.pod("seq")
+    reference = Reference(tmp_path, "ens4")
+    for count in INTERFACES:
+        for who in ("danmpy", "reference"):
+            for verb in ("ADD", "DEL"):
+                series[f"{who} {verb} {count}"] = Series(f"{who} {verb}, {count} interface(s)")
+
+    calls: dict[str, Callable[[str], None]] = {
+        "danmpy": lambda verb: ours(bench_node, verb, pod),
+        "reference": lambda verb: reference.call(verb, pod, count),
+    }
+
+    def one_round() -> None:
+        for name, argv in floor.items():
+            series[name].values.append(timed(lambda a=argv: start(a, {})))
+        for who, call in calls.items():
+            for verb in ("ADD", "DEL"):
+                series[f"{who} {verb} {count}"].values.append(timed(lambda c=call, v=verb: c(v)))
+
+    for count in INTERFACES:
+        declare(bench_node, [pod], count)
+        for _ in range(3):
+            ours(bench_node, "ADD", pod)
+            ours(bench_node, "DEL", pod)
+        for _ in range(ROUNDS):
+            inside_namespace(bench_node.namespace, one_round)
+    report("", *series.values())
+    for count in INTERFACES:
+        for verb in ("ADD", "DEL"):
+            ratio = series[f"danmpy {verb} {count}"].p50 / series[f"reference {verb} {count}"].p50
+            report(f"ratio danmpy / reference, {verb}, {count} interface(s): {ratio:.2f}")
+    bare = series["python3 -I -S -c pass"].p50
+    report(f"ratio danmpy ADD 1 / bare python3: {series['danmpy ADD 1'].p50 / bare:.2f}")
+
+
+def test_pods_a_second_ten_at_once(bench_node: Node, nodes: Nodes, tmp_path: Path) -> None:
+    count = 3
+    pods = [nodes.pod(f"p{number}") for number in range(CROWD)]
+    declare(bench_node, pods, count)
+    reference = Reference(tmp_path, "ens4")
+    latencies = {
+        "danmpy": Series("danmpy ADD, 3 interfaces, 10 at once"),
+        "reference": Series("reference ADD, 3 interfaces, 10 at once"),
+    }
+    rates: dict[str, list[float]] = {"danmpy": [], "reference": []}
+    calls = {
+        "danmpy": lambda verb, pod: ours(bench_node, verb, pod),
+        "reference": lambda verb, pod: reference.call(verb, pod, count),
+    }
+
+    def one(who: str, verb: str, pod: Pod) -> float:
+        result = inside_namespace(
+            bench_node.namespace, lambda: timed(lambda: calls[who](verb, pod))
+        )
+        assert isinstance(result, float)
+        return result
+
+    with ThreadPoolExecutor(CROWD) as crowd:
+        for _ in range(CROWD_ROUNDS):
+            for who in calls:
+                began = time.perf_counter()
+                values = list(crowd.map(lambda pod, w=who: one(w, "ADD", pod), pods))
+                rates[who].append(CROWD / (time.perf_counter() - began))
+                latencies[who].values += values
+                list(crowd.map(lambda pod, w=who: one(w, "DEL", pod), pods))
+    report("", *latencies.values())
+    medians = {who: statistics.median(values) for who, values in rates.items()}
+    for who, rate in medians.items():
+        report(f"{who:<12} {rate:6.1f} pods/s")
+    report(f"ratio danmpy / reference in pods/s: {medians['danmpy'] / medians['reference']:.2f}")
+    resident = resident_megabytes(bench_node)
+    report(f"daemon resident: {resident:.1f} MB")
+
+
+def resident_megabytes(node: Node) -> float:
+    """VmRSS of the daemon."""
+    status = Path(f"/proc/{node.daemon.process.pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1000

@@ -1,0 +1,298 @@
+"""The ledger: sealing it, and finding what somebody changed behind our back; on both engines."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from danmpy.clock import wall_clock
+from danmpy.db.engine import open_engine
+from danmpy.ipam import sealing
+from danmpy.ipam.leases import LeaseRequest
+from danmpy.ipam.ledger import digest_of
+from danmpy.ipam.sealing import Ledger
+from support.leasing import World, owner
+from support.specs import DYNAMIC, network, tenant_key
+
+NET = network(tenant_key("internal"), v4="10.0.0.0/24", v6="2001:db8::/64", vni=700)
+
+
+def some_history(world: World) -> None:
+    """Three pods: one is gone, one got a new sandbox, one has told its MAC; twelve events in two seals."""
+    for name in ("gone", "again", "stays"):
+        world.leases.bind(
+            owner(name), [LeaseRequest(interface="net1", network=NET, ip=DYNAMIC, ip6=DYNAMIC)]
+        )
+    world.ledger.seal()
+    world.leases.release("container-gone")
+    world.leases.bind(
+        owner("again", container_id="second"),
+        [LeaseRequest(interface="net1", network=NET, ip=DYNAMIC, ip6=DYNAMIC)],
+    )
+    world.leases.record_mac("container-stays", "net1", "02:00:00:00:00:01")
+    world.ledger.seal()
+
+
+def forge(world: World, seq: int, **changes: object) -> None:
+    """Change an event together with its digest, as somebody would who knows how it is made."""
+    with world.engine.connect() as connection:
+        row = dict(
+            connection.execute(text("SELECT * FROM event WHERE seq = :seq"), {"seq": seq})
+            .one()
+            ._mapping
+        )
+    row |= changes
+    names = ", ".join(f"{name} = :{name}" for name in changes)
+    world.sql(
+        f"UPDATE event SET {names}, digest = :digest WHERE seq = :seq",
+        seq=seq,
+        digest=digest_of(row),
+        **changes,
+    )
+
+
+def test_an_empty_ledger_is_intact(world) -> None:
+    assert world.ledger.seal() == 0
+    report = world.ledger.verify()
+    assert (report.ok, report.seals, report.root) == (True, 0, "")
+
+
+def test_what_was_sealed_is_verified_and_counted(world) -> None:
+    some_history(world)
+    world.bind(NET, "late")
+
+    report = world.ledger.verify()
+
+    assert report.ok, str(report)
+    assert (report.seals, report.sealed, report.unsealed, report.leases) == (2, 12, 1, 9)
+    assert report.to_json()["ok"] is True
+    assert report.root in str(report)
+
+
+def test_sealing_again_without_news_writes_nothing(world) -> None:
+    some_history(world)
+    before = world.rows("SELECT * FROM seal")
+
+    assert world.ledger.seal() == 0
+    assert world.rows("SELECT * FROM seal") == before
+
+
+def test_a_long_backlog_is_sealed_in_batches_that_split_no_transaction(world, monkeypatch) -> None:
+    monkeypatch.setattr(sealing, "BATCH", 3)
+    for number in range(5):
+        world.leases.bind(
+            owner(f"p{number}"),
+            [LeaseRequest(interface="net1", network=NET, ip=DYNAMIC, ip6=DYNAMIC)],
+        )
+    world.leases.bind(
+        owner("big"),
+        [LeaseRequest(interface=f"net{n}", network=NET, ip=DYNAMIC) for n in range(8)],
+    )
+
+    assert world.ledger.seal() == 18
+    report = world.ledger.verify()
+    assert (report.ok, report.sealed, report.unsealed) == (True, 18, 0)
+    assert report.seals > 3
+
+
+def test_several_sealers_at_once_make_one_chain(world, database_url) -> None:
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        engine = open_engine(database_url)
+        try:
+            ledger = Ledger(engine, wall_clock)
+            for _ in range(15):
+                ledger.seal()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            engine.dispose()
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(15):
+        world.bind(NET, f"p{number}")
+    for thread in threads:
+        thread.join(timeout=60)
+    world.ledger.seal()
+
+    assert not errors
+    report = world.ledger.verify()
+    assert (report.ok, report.sealed, report.unsealed) == (True, 15, 0), str(report)
+
+
+def test_events_of_a_transaction_that_still_runs_are_not_sealed_and_not_forgotten(world) -> None:
+    world.bind(NET, "first")
+    if not world.is_postgresql:
+        # One writer: whoever has the next number has committed before anybody else writes.
+        assert world.ledger.seal() == 1
+        return
+    with world.engine.connect() as connection, connection.begin():
+        driver = connection.connection.driver_connection
+        driver.read_only = False
+        connection.execute(text("SELECT pg_current_xact_id()"))
+        world.bind(NET, "second")
+        assert world.ledger.seal() == 1
+    assert world.ledger.seal() == 1
+    assert world.ledger.verify().ok
+
+
+def test_the_database_itself_refuses_to_change_the_ledger(world) -> None:
+    some_history(world)
+    for statement in (
+        "UPDATE event SET pod = 'x' WHERE seq = 1",
+        "DELETE FROM event WHERE seq = 1",
+        "UPDATE seal SET at = 0",
+        "DELETE FROM seal",
+    ):
+        with pytest.raises(DBAPIError, match="append-only"):
+            world.sql(statement)
+
+
+TAMPERING = {
+    "a changed event": (
+        "UPDATE event SET pod = 'nobody' WHERE seq = 2",
+        "EventChanged",
+        "event 2",
+    ),
+    "a changed event that is not sealed": (
+        "UPDATE event SET pod = 'nobody' WHERE seq = 13",
+        "EventChanged",
+        "event 13",
+    ),
+    "a removed event": ("DELETE FROM event WHERE seq = 2", "EventsRemoved", "seal 1"),
+    "a removed event of a release": (
+        "DELETE FROM event WHERE seq = 7",
+        "EventsRemoved",
+        "seal 2",
+    ),
+    "an added event": (
+        "INSERT INTO event (txid, uid, at, effective_at, kind, digest) "
+        "SELECT txid, 'new', at, at, kind, digest FROM event WHERE seq = 2",
+        "LeaseRemoved",
+        "event 14",
+    ),
+    "two events that changed their places": (
+        "UPDATE event SET seq = CASE seq WHEN 2 THEN 1000 ELSE seq END WHERE seq = 2",
+        "EventsRewritten",
+        "seal 1",
+    ),
+    "a removed seal": ("DELETE FROM seal WHERE no = 1", "SealMissing", "seal 1"),
+    "a changed seal": ("UPDATE seal SET at = at + 1 WHERE no = 1", "ChainBroken", "seal 1"),
+    "a lease with another address": (
+        "UPDATE lease SET address = address_next WHERE id = 1",
+        "LeaseChanged",
+        "lease 1",
+    ),
+    "a lease of another pod": (
+        "UPDATE lease SET pod = 'innocent' WHERE id = 1",
+        "LeaseChanged",
+        "lease 1",
+    ),
+    "a lease that began at another time": (
+        "UPDATE lease SET held_from = held_from - 1 WHERE id = 3",
+        "LeaseChanged",
+        "lease 3",
+    ),
+    "a lease that ended at another time": (
+        "UPDATE lease SET held_to = held_to + 1 WHERE id = 1",
+        "LeaseChanged",
+        "lease 1",
+    ),
+    "a lease that is held again": (
+        "UPDATE lease SET held_to = NULL, end_reason = NULL WHERE id = 1",
+        "LeaseChanged",
+        "lease 1",
+    ),
+    "a lease with another MAC": (
+        "UPDATE lease SET mac = '02:00:00:00:00:99' WHERE id = 5",
+        "LeaseChanged",
+        "lease 5",
+    ),
+    "a removed lease": ("DELETE FROM lease WHERE id = 3", "LeaseRemoved", "event 3"),
+    "an invented lease": (
+        "INSERT INTO lease (pool_id, network, network_uid, domain, family, address, address_text,"
+        " prefix, interface, namespace, pod, pod_uid, container_id, node, mode, pooled, held_from,"
+        " held_to, end_reason) SELECT pool_id, network, network_uid, domain, family, address,"
+        " address_text, prefix, interface, namespace, 'invented', pod_uid, container_id, node, mode,"
+        " pooled, held_from - 10, held_from - 5, 'released' FROM lease WHERE id = 1",
+        "LeaseChanged",
+        "lease 10",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERING)
+def test_verify_finds(world, what) -> None:
+    statement, kind, subject = TAMPERING[what]
+    some_history(world)
+    world.bind(NET, "late")
+    world.unlock_ledger()
+    other = b"\x0a\x00\x00\x63"
+    literal = f"'\\x{other.hex()}'::bytea" if world.is_postgresql else f"x'{other.hex()}'"
+
+    world.sql(statement.replace("address_next", literal))
+    report = world.ledger.verify()
+
+    assert not report.ok
+    found = [(item.kind, item.subject) for item in report.findings]
+    assert (kind, subject) in found, str(report)
+    assert report.first.subject in str(report)
+    assert json.dumps(report.to_json())
+
+
+def test_an_event_that_was_forged_with_its_digest_breaks_the_seal(world) -> None:
+    some_history(world)
+    world.unlock_ledger()
+
+    forge(world, 2, node="elsewhere")
+    report = world.ledger.verify()
+
+    assert (report.first.kind, report.first.subject) == ("EventsRewritten", "seal 1")
+    assert ("LeaseChanged", "lease 2") in [(item.kind, item.subject) for item in report.findings]
+
+
+def test_a_removed_event_is_named_where_the_numbers_have_no_holes(world) -> None:
+    some_history(world)
+    world.unlock_ledger()
+    world.sql("DELETE FROM event WHERE seq = 9")
+
+    messages = " ".join(item.message for item in world.ledger.verify().findings)
+
+    assert ("first of them: event 9" in messages) is not world.is_postgresql
+
+
+def test_verify_beside_running_work_reports_nothing(world) -> None:
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for number in range(10_000):
+                if stop.is_set():
+                    return
+                world.bind(NET, f"p{number}")
+                world.leases.release(f"container-p{number}", reason="rollback")
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        reports = []
+        for _ in range(10):
+            reports.append(world.ledger.verify())
+            world.ledger.seal()
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+
+    # A full pool ends the work early; that is no matter here.
+    assert all("full" in str(error) for error in errors)
+    assert all(report.ok for report in reports), [str(r) for r in reports if not r.ok]

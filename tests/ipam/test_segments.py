@@ -1,0 +1,392 @@
+"""Segments of TenantNetworks, on both engines."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from danmpy.api.specs import (
+    HostDeviceProfile,
+    NetworkKind,
+    NetworkSpec,
+    SegmentKey,
+    SegmentKind,
+    TenantConfigSpec,
+)
+from danmpy.clock import wall_clock
+from danmpy.db.engine import open_engine
+from danmpy.ipam.segments import SEGMENT_ASSIGNED, Assignments, SegmentStore
+from support.specs import cluster_key, danm_key, network, tenant_key
+
+
+def vxlan(*ranges: tuple[int, int], name: str = "ens4") -> HostDeviceProfile:
+    return HostDeviceProfile(name=name, kind=SegmentKind.VXLAN, ids=ranges)
+
+
+def vlan(*ranges: tuple[int, int], name: str = "ens4") -> HostDeviceProfile:
+    return HostDeviceProfile(name=name, kind=SegmentKind.VLAN, ids=ranges)
+
+
+def config(*profiles: HostDeviceProfile, name: str = "tc", **ids: str) -> TenantConfigSpec:
+    return TenantConfigSpec(name=name, host_devices=profiles, network_ids=ids)
+
+
+def tenant(name: str, namespace: str = "blue", **more: object) -> NetworkSpec:
+    return network(tenant_key(name, namespace), **{"host_device": "", **more})
+
+
+def together(*specs: NetworkSpec) -> dict:
+    return {spec.key: spec for spec in specs}
+
+
+def ids(answer: Assignments) -> dict[str, int | None]:
+    return {
+        key.name: spec.segment.id if spec.segment else None
+        for key, spec in answer.networks.items()
+        if key.kind is NetworkKind.TENANT
+    }
+
+
+def reasons(answer: Assignments) -> dict[str, str]:
+    return {key.name: condition.reason for key, condition in answer.problems.items()}
+
+
+SMALL = config(vxlan((700, 702)))
+
+
+def test_every_tenant_network_gets_the_lowest_free_id_of_the_range(world) -> None:
+    answer = world.segments.assign(together(tenant("a"), tenant("b")), [SMALL])
+
+    assert ids(answer) == {"a": 700, "b": 701}
+    assert answer.networks[tenant_key("a")].host_device == "ens4"
+    assert answer.networks[tenant_key("a")].segment == SegmentKey(
+        parent="ens4", kind=SegmentKind.VXLAN, id=700
+    )
+    assert not answer.problems
+
+
+def test_asked_again_it_answers_the_same_and_writes_nothing(world) -> None:
+    wanted = together(tenant("a"), tenant("b"))
+    first = world.segments.assign(wanted, [SMALL])
+    before = world.rows("SELECT * FROM segment_assignment"), world.rows("SELECT * FROM event")
+
+    assert world.segments.assign(wanted, [SMALL]) == first
+    assert world.segments.current(wanted, [SMALL]) == first
+    assert before == (
+        world.rows("SELECT * FROM segment_assignment"),
+        world.rows("SELECT * FROM event"),
+    )
+
+
+def test_current_tells_what_would_be_assigned_without_assigning_it(world) -> None:
+    wanted = together(tenant("a"))
+
+    assert ids(world.segments.current(wanted, [SMALL])) == {"a": 700}
+    assert world.rows("SELECT count(*) FROM segment_assignment") == [(0,)]
+
+
+def test_a_new_network_changes_nothing_for_the_others(world) -> None:
+    world.segments.assign(together(tenant("m")), [SMALL])
+
+    assert ids(world.segments.assign(together(tenant("a"), tenant("m")), [SMALL])) == {
+        "a": 701,
+        "m": 700,
+    }
+
+
+def test_a_freed_id_cools_down_before_another_network_gets_it(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+    world.wait(60)
+    world.segments.assign({}, [SMALL])
+
+    assert ids(world.segments.assign(together(tenant("b")), [SMALL])) == {"b": 701}
+    world.wait(601)
+    assert ids(world.segments.assign(together(tenant("b"), tenant("c")), [SMALL])) == {
+        "b": 701,
+        "c": 700,
+    }
+
+
+def test_a_network_that_is_another_object_now_gets_another_id(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+
+    again = world.segments.assign(together(tenant("a", uid="another")), [SMALL])
+
+    assert ids(again) == {"a": 701}
+
+
+def test_a_refused_manifest_keeps_its_assignment(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+    world.wait(60)
+
+    world.segments.assign({}, [SMALL], keep=frozenset({tenant_key("a")}))
+
+    assert ids(world.segments.assign(together(tenant("a"), tenant("b")), [SMALL])) == {
+        "a": 700,
+        "b": 701,
+    }
+
+
+def test_what_was_not_read_completely_ends_nothing(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+    world.wait(60)
+
+    world.segments.assign({}, [SMALL], complete=False)
+
+    assert world.rows("SELECT released_at FROM segment_assignment") == [(None,)]
+
+
+def test_a_node_that_has_not_seen_a_new_network_yet_does_not_end_its_assignment(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+
+    world.segments.assign({}, [SMALL])
+
+    assert ids(world.segments.assign(together(tenant("a")), [SMALL])) == {"a": 700}
+
+
+def test_ids_that_a_cluster_network_or_a_danmnet_names_are_never_given_to_a_tenant(world) -> None:
+    by_hand = network(cluster_key("ext"), vni=700)
+    old = network(danm_key("old"), vni=701)
+
+    answer = world.segments.assign(together(by_hand, old, tenant("a"), tenant("b")), [SMALL])
+
+    assert ids(answer) == {"a": 702}
+    assert reasons(answer) == {"b": "RangeFull"}
+    assert answer.networks[by_hand.key] == by_hand
+    assert answer.networks[old.key] == old
+
+
+def test_an_id_that_a_refused_manifest_claims_is_not_given_to_a_tenant(world) -> None:
+    claim = SegmentKey(parent="ens4", kind=SegmentKind.VXLAN, id=700)
+
+    answer = world.segments.assign(together(tenant("a")), [SMALL], claims=frozenset({claim}))
+
+    assert ids(answer) == {"a": 701}
+
+
+def test_a_cluster_network_that_comes_later_onto_a_tenants_segment_is_the_one_with_the_problem(
+    world,
+) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+    late = network(cluster_key("late"), vni=700)
+
+    answer = world.segments.assign(together(tenant("a"), late), [SMALL])
+
+    assert ids(answer) == {"a": 700}
+    condition = answer.problems[late.key]
+    assert (condition.type, condition.reason) == (SEGMENT_ASSIGNED, "SegmentTaken")
+    assert "TenantNetwork/blue/a" in condition.message
+    assert late.key not in answer.networks
+
+
+def test_networks_set_by_hand_may_share_a_segment(world) -> None:
+    shared = [
+        network(cluster_key("one"), vni=300),
+        network(cluster_key("two"), vni=300),
+        network(danm_key("x", "red"), vni=300),
+        network(danm_key("y", "blue"), vni=300),
+    ]
+
+    assert not world.segments.assign(together(*shared), [SMALL]).problems
+
+
+def test_a_full_range_says_which_and_how_full(world) -> None:
+    by_hand = network(cluster_key("ext"), vni=702)
+    wanted = together(by_hand, tenant("a"), tenant("b"), tenant("c"))
+
+    answer = world.segments.assign(wanted, [SMALL])
+
+    assert reasons(answer) == {"c": "RangeFull"}
+    message = answer.problems[tenant_key("c")].message
+    assert "vxlan 700-702 on ens4: 2 of 3 assigned, 1 set by hand, 0 cooling down" in message
+
+
+def test_a_named_device_is_used_and_one_that_nobody_offers_is_refused_with_the_names(world) -> None:
+    offers = config(vxlan((700, 702)), vlan((10, 20), name="ens5"))
+
+    answer = world.segments.assign(
+        together(tenant("a", host_device="ens5"), tenant("b", host_device="ens9")), [offers]
+    )
+
+    assert answer.networks[tenant_key("a")].segment == SegmentKey(
+        parent="ens5", kind=SegmentKind.VLAN, id=10
+    )
+    assert reasons(answer) == {"b": "DeviceNotAllowed"}
+    assert "ens4, ens5" in answer.problems[tenant_key("b")].message
+
+
+def test_of_two_profiles_of_one_device_the_first_with_room_is_taken(world) -> None:
+    offers = config(vlan((10, 10)), vxlan((700, 700)))
+    wanted = together(*(tenant(name, host_device="ens4") for name in "abc"))
+
+    answer = world.segments.assign(wanted, [offers])
+
+    assert [str(spec.segment) for spec in answer.networks.values()] == [
+        "vlan:ens4:10",
+        "vxlan:ens4:700",
+    ]
+    assert reasons(answer) == {"c": "RangeFull"}
+
+
+def test_without_a_named_device_any_nic_with_room_will_do_but_no_device_pool(world) -> None:
+    offers = config(
+        HostDeviceProfile(name="intel.com/sriov"),
+        vlan((10, 10), name="ens5"),
+        vxlan((700, 700)),
+    )
+
+    answer = world.segments.assign(together(tenant("a"), tenant("b"), tenant("c")), [offers])
+
+    assert [spec.host_device for spec in answer.networks.values()] == ["ens5", "ens4"]
+    assert reasons(answer) == {"c": "RangeFull"}
+
+
+def test_a_device_pool_gives_the_vlan_and_no_host_device(world) -> None:
+    offers = config(vlan((10, 20), name="intel.com/sriov"))
+    wanted = tenant("a", backend="sriov", device_pool="intel.com/sriov")
+
+    (answer,) = world.segments.assign(together(wanted), [offers]).networks.values()
+
+    assert (answer.host_device, answer.device_pool) == ("", "intel.com/sriov")
+    assert answer.segment is not None
+    assert answer.segment.id == 10
+
+
+def test_a_profile_without_ids_gives_the_bare_device_to_many(world) -> None:
+    offers = config(HostDeviceProfile(name="ens6"))
+
+    answer = world.segments.assign(together(tenant("a"), tenant("b")), [offers])
+
+    assert [(s.host_device, s.segment) for s in answer.networks.values()] == [("ens6", None)] * 2
+
+
+def test_without_a_tenant_config_dynamic_types_have_a_problem_and_others_do_not(world) -> None:
+    answer = world.segments.assign(
+        together(tenant("a"), tenant("b", backend="bridge", host_device="eth0")), []
+    )
+
+    assert reasons(answer) == {"a": "NoTenantConfig"}
+    bridge = answer.networks[tenant_key("b")]
+    assert (bridge.host_device, bridge.segment) == ("", None)
+
+
+def test_network_ids_of_the_tenant_config_overwrite_those_of_the_network(world) -> None:
+    offers = config(vxlan((700, 702)), macvlan="mapped", flannel="cluster-wide")
+    plain = tenant("c", backend="MyPlugin", network_id="")
+
+    answer = world.segments.assign(
+        together(tenant("a"), tenant("b", backend="Flannel", network_id=""), plain), [offers]
+    )
+
+    assert answer.networks[tenant_key("a")].network_id == "mapped"
+    assert answer.networks[tenant_key("b")].network_id == "cluster-wide"
+    assert reasons(answer) == {"c": "NetworkIdMissing"}
+
+
+def test_several_tenant_configs_count_as_one_in_the_order_of_their_names(world) -> None:
+    second = config(vxlan((900, 900)), name="b", macvlan="second")
+    first = config(vxlan((700, 700)), name="a", macvlan="first")
+
+    answer = world.segments.assign(together(tenant("x"), tenant("y")), [second, first])
+
+    assert ids(answer) == {"x": 700, "y": 900}
+    assert answer.networks[tenant_key("x")].network_id == "first"
+
+
+@pytest.mark.parametrize("later", [[config(vxlan((800, 900)))], [config()], []])
+def test_a_tenant_config_that_shrinks_or_goes_takes_nothing_away(world, later) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+
+    assert ids(world.segments.assign(together(tenant("a")), later)) == {"a": 700}
+
+
+def test_asking_for_another_device_moves_the_network(world) -> None:
+    offers = config(vxlan((700, 702)), vxlan((700, 702), name="ens5"))
+    world.segments.assign(together(tenant("a", host_device="ens4")), [offers])
+
+    moved = world.segments.assign(together(tenant("a", host_device="ens5")), [offers])
+
+    assert str(moved.networks[tenant_key("a")].segment) == "vxlan:ens5:700"
+    assert world.rows("SELECT count(*) FROM segment_assignment WHERE released_at IS NULL") == [(1,)]
+
+
+def test_a_network_that_asks_for_a_forbidden_device_keeps_what_it_has_meanwhile(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+
+    refused = world.segments.assign(together(tenant("a", host_device="ens9")), [SMALL])
+
+    assert reasons(refused) == {"a": "DeviceNotAllowed"}
+    assert ids(world.segments.assign(together(tenant("a")), [SMALL])) == {"a": 700}
+
+
+def test_a_network_that_needs_no_segment_any_more_gives_it_back(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+
+    world.segments.assign(together(tenant("a", backend="bridge")), [SMALL])
+
+    assert world.rows("SELECT count(*) FROM segment_assignment WHERE released_at IS NULL") == [(0,)]
+
+
+def test_assignments_and_releases_are_in_the_ledger(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+    world.wait(60)
+    world.segments.assign({}, [SMALL])
+
+    assert world.rows("SELECT kind, network, domain, namespace FROM event ORDER BY seq") == [
+        ("SEGMENT_ASSIGN", "TenantNetwork/blue/a", "vxlan:ens4:700", "blue"),
+        ("SEGMENT_RELEASE", "TenantNetwork/blue/a", "vxlan:ens4:700", "blue"),
+    ]
+
+
+def test_two_assigners_of_one_database_never_give_one_id_twice(world, database_url) -> None:
+    offers = [config(vxlan((700, 739)))]
+    start = threading.Barrier(4)
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        engine = open_engine(database_url)
+        try:
+            store = SegmentStore(engine, wall_clock)
+            wanted: dict = {}
+            start.wait(timeout=10)
+            for count in range(10):
+                wanted |= together(tenant(f"n{number}-{count}"))
+                store.assign(wanted, offers, complete=False)
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            engine.dispose()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+
+    assert not errors
+    query = "SELECT count(*), count(DISTINCT number) FROM segment_assignment"
+    assert world.rows(f"{query} WHERE released_at IS NULL") == [(40, 40)]
+
+
+def test_five_hundred_networks_that_did_not_change_are_answered_at_once(world) -> None:
+    offers = [config(vxlan((1, 5000)))]
+    wanted = together(*(tenant(f"n{number}") for number in range(500)))
+    world.segments.assign(wanted, offers)
+
+    def look() -> float:
+        start = time.perf_counter()
+        world.segments.assign(wanted, offers)
+        return time.perf_counter() - start
+
+    best = min(look() for _ in range(5))
+    assert best < 0.05, f"{best * 1000:.1f} ms"
+
+
+def test_the_assigned_segment_is_the_collision_domain_of_the_addresses(world) -> None:
+    wanted = together(replace(tenant("a"), v4=None))
+    (spec,) = world.segments.assign(wanted, [SMALL]).networks.values()
+
+    assert spec.domain == "vxlan:ens4:700"
