@@ -27,7 +27,7 @@ from danmpy.attach.view import LiveView
 from danmpy.clock import monotonic, wall_clock
 from danmpy.db import migrate
 from danmpy.db.engine import open_engine
-from danmpy.db.errors import SchemaTooNew
+from danmpy.db.errors import SchemaTooNewError
 from danmpy.errors import StoreError
 from danmpy.health import HealthServer
 from danmpy.intent.folder import FolderSource
@@ -263,8 +263,8 @@ class _Schema:
         if self._done:
             return
         try:
-            migrate.upgrade(self._settings.database_url)
-        except SchemaTooNew:
+            migrate.upgrade_apart(self._settings.database_url)
+        except SchemaTooNewError:
             raise
         except StoreError as error:
             _log.warning("the database cannot be used yet", error=str(error))

@@ -21,10 +21,21 @@ pytest_plugins = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from support.netns import LeakCheck  # not above: it must be loaded as a plugin first
+    from support.netns import LeakCheck  # not above: pytest must load them first, as plugins
+    from support.uml import in_guest
 
     in_ci = os.environ.get("CI") == "true"
     config.pluginmanager.register(LeakCheck(strict=in_ci), "leak-check")
+    if not in_guest(config):
+        _let_examples_take_their_time()
+
+
+def _let_examples_take_their_time() -> None:
+    """Hypothesis fails examples slower than 200 ms: on a busy machine that tells us nothing."""
+    from hypothesis import settings  # costs seconds in a guest, where no test needs it
+
+    settings.register_profile("house", deadline=None, print_blob=True)
+    settings.load_profile("house")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -26,6 +27,16 @@ FUNCTION_LINES = 60
 
 WITHOUT_TEST_FILE = {
     "danmpy.bootstrap": "wiring only: every test of a whole node goes through it",
+    "danmpy.db.patience": "shows only against a server that hangs: tests/db/test_engine.py",
+    "danmpy.ipam.agreement": "inside of Ledger.verify: tests/ipam/test_sealing.py",
+    "danmpy.ipam.binding": "inside of LeaseStore.bind: tests/ipam/test_leases*.py",
+    "danmpy.ipam.ledger": "events beside what they tell of: tests/ipam/test_sealing.py",
+    "danmpy.ipam.picking": "inside of LeaseStore.bind: tests/ipam/test_leases*.py",
+    "danmpy.ipam.releasing": "inside of LeaseStore.release: tests/ipam/test_leases*.py",
+    "danmpy.ipam.rows": "rows as values, seen in every answer: tests/ipam/test_leases*.py",
+    "danmpy.ipam.schema": "compared with the migrations: tests/db/test_migrate.py",
+    "danmpy.ipam.usage": "inside of Audit.usage: tests/ipam/test_audit.py",
+    "danmpy.ipam.verifying": "inside of Ledger.verify: tests/ipam/test_sealing.py",
 }
 """Modules without a test file of their name, and why. Never for pure modules."""
 
@@ -92,13 +103,17 @@ def test_every_module_has_a_test_file_of_its_name() -> None:
         for name in module_names()
         if name not in WITHOUT_TEST_FILE and not mirror_of(name).exists()
     ]
-    assert missing == []
+    assert not missing, "\n".join(missing)
 
 
 def test_exceptions_from_the_mirror_are_needed_reasoned_and_never_pure() -> None:
     assert [name for name in WITHOUT_TEST_FILE if mirror_of(name).exists()] == []
     assert [name for name in WITHOUT_TEST_FILE if not source_of(name).exists()] == []
     assert all(WITHOUT_TEST_FILE.values())
+    assert len(WITHOUT_TEST_FILE) <= len(module_names()) // 5
+    for reason in WITHOUT_TEST_FILE.values():
+        for pattern in re.findall(r"tests/\S+\.py", reason):
+            assert list(REPOSITORY.glob(pattern)), f"{pattern} is not there"
     assert set(WITHOUT_TEST_FILE) & set(pure_modules()) == set()
 
 
@@ -225,13 +240,13 @@ def own_python_files() -> list[Path]:
 
 
 def test_no_module_is_longer_than_a_reader_can_hold() -> None:
-    too_long = {
-        str(path.relative_to(REPOSITORY)): lines
+    too_long = [
+        f"{path.relative_to(REPOSITORY)}: {lines}"
         for path in own_python_files()
         if TESTS not in path.parents
         and (lines := len(path.read_text().splitlines())) > MODULE_LINES
-    }
-    assert too_long == {}
+    ]
+    assert not too_long, "\n".join(too_long)
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -252,7 +267,7 @@ def test_no_function_is_longer_than_a_screen() -> None:
         for function in functions(ast.parse(path.read_text()))
         if body_lines(function) > FUNCTION_LINES
     ]
-    assert too_long == []
+    assert not too_long, "\n".join(too_long)
 
 
 def touches_the_process(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -283,7 +298,7 @@ def test_only_the_edges_print_exit_and_read_the_environment() -> None:
         if not is_one_of(module, MAY_TOUCH_THE_PROCESS)
         for line, what in touches_the_process(ast.parse(source_of(module).read_text()))
     ]
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(
@@ -321,16 +336,13 @@ FOREIGN = (
 
 
 def own_texts() -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    if listed.returncode == 0:
+    git = shutil.which("git")
+    if git and (REPOSITORY / ".git").exists():
+        argv = [git, "ls-files", "-co", "--exclude-standard", "-z"]
+        listed = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, check=True)
         paths = [REPOSITORY / name for name in listed.stdout.split("\0") if name]
-    else:  # an unpacked source distribution
-        hidden = {".git", ".venv"}
+    else:  # an unpacked source distribution, or a machine without git
+        hidden = {".git", ".venv", ".hypothesis", "__pycache__", "build", "dist"}
         paths = [
             path
             for path in REPOSITORY.rglob("*")
@@ -355,7 +367,7 @@ def test_texts_speak_of_the_project_alone() -> None:
         for pattern, reason in FOREIGN
         if re.search(pattern, line)
     ]
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 def test_every_document_that_a_text_names_exists() -> None:
@@ -367,4 +379,4 @@ def test_every_document_that_a_text_names_exists() -> None:
         for name in re.findall(r"\b([\w.-]+\.md)\b", line)
         if name not in known
     ]
-    assert dead == []
+    assert not dead, "\n".join(dead)

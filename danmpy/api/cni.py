@@ -319,7 +319,7 @@ def _require_environment(verb: Verb, environ: Mapping[str, str], args: Mapping[s
 
 def ifname_problem(name: str) -> str:
     """Why `name` cannot name a link (CNI spec, CNI_IFNAME; dev_valid_name in the kernel), or ""."""
-    if not name or name in {".", ".."}:
+    if not name.isprintable() or name in {"", ".", ".."}:
         return "not a name"
     if len(name.encode("utf-8", "surrogateescape")) > IFNAME_MAX_BYTES:
         return f"longer than {IFNAME_MAX_BYTES} bytes"

@@ -86,10 +86,11 @@ def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> Mapping
     for part in location:
         if isinstance(part, int) or part not in fields:
             continue
-        inner = next(_models_in(fields[part].annotation), None)
-        if inner is None:
-            return {}
-        fields = {field.alias or name: field for name, field in inner.model_fields.items()}
+        fields = {
+            field.alias or name: field
+            for inner in _models_in(fields[part].annotation)
+            for name, field in inner.model_fields.items()
+        }
     return fields
 
 

@@ -36,8 +36,12 @@ VXLAN_OVERHEAD_V6: Final = 70
 VXLAN_PORT: Final = 4789
 """IANA's port for VXLAN."""
 
-RT_TABLE_MAX: Final = 255
-"""DANM's schema: rt_tables 0..255; 253 to 255 are the kernel's default, main and local tables."""
+RT_TABLE_MAX: Final = 2_147_483_647
+"""The API's int32. The kernel's tables have 32 bits (rtnetlink(7), RTA_TABLE); DANM's schema stops
+at 255, but manifests of its own examples do not."""
+
+KERNEL_TABLES: Final = range(253, 256)
+"""linux/rtnetlink.h: RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL."""
 
 NETWORK_ID_MAX: Final = 10
 """DANM: 10 characters + "." + a four digit VID make the 15 bytes of a link name."""

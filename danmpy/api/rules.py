@@ -21,8 +21,8 @@ from danmpy.api.limits import (
     DYNAMIC_TYPES,
     IFNAME_MAX_BYTES,
     IPV6_MTU_MIN,
+    KERNEL_TABLES,
     NETWORK_ID_MAX,
-    RT_TABLE_MAX,
 )
 from danmpy.api.networks import NetworkBody, NetworkManifest
 from danmpy.api.pool_rules import FAMILY_RULES, exclude_inside
@@ -30,9 +30,6 @@ from danmpy.api.specs import NetworkKey, NetworkKind, NetworkSpec
 from danmpy.api.words import is_file_name, is_link_name, is_link_prefix
 
 NetworkRule = Callable[[NetworkDraft], Iterator[Finding]]
-
-_KERNEL_TABLES: Final = range(253, RT_TABLE_MAX + 1)
-"""linux/rtnetlink.h: RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,12 +224,12 @@ def prefix_usable(draft: NetworkDraft) -> Iterator[Finding]:
 
 def table_usable(draft: NetworkDraft) -> Iterator[Finding]:
     """Ours: policy routes in a table of the kernel's own would change routing for all."""
-    if draft.options.rt_tables in _KERNEL_TABLES:
+    if draft.options.rt_tables in KERNEL_TABLES:
         yield _option(
             "rt_tables",
             "TableReserved",
             f"rt_tables {draft.options.rt_tables} is the kernel's default, main or local table",
-            f"use a table from 1 to {_KERNEL_TABLES.start - 1}",
+            f"use a table from 1 to {KERNEL_TABLES.start - 1}",
         )
 
 

@@ -118,12 +118,12 @@ class NetworkSpec:
 
     @property
     def is_dynamic(self) -> bool:
-        """Does DANM derive the backend's configuration from this object (ipvlan, macvlan, sriov)?"""
+        """Does DANM derive the backend's configuration from this object?"""
         return self.backend in DYNAMIC_TYPES
 
     @property
     def domain(self) -> str:
-        """The collision domain of its addresses: the segment, or the network where there is none."""
+        """The collision domain of its addresses: the segment, else the network."""
         return str(self.segment) if self.segment else str(self.key)
 
     def pool(self, family: Family) -> PoolSpec | None:

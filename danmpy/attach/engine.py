@@ -74,8 +74,17 @@ class Attacher:
             if known is not None:
                 if known.phase is Phase.ATTACHED and self._stands(known, request.netns):
                     return parse_result(known.result)
-                self._undo.detach(known, EndReason.ROLLBACK)
+                self._start_anew(known)
             return self._attach(request)
+
+    def _start_anew(self, known: AttachmentRecord) -> None:
+        self._undo.detach(known, EndReason.ROLLBACK)
+        if self._ports.journal.read(*known.key) is not None:
+            raise NotReadyError(
+                "the release of its earlier attachment waits for the database",
+                hint="check the database URL and that the database is running",
+                subject=f"Pod/{known.namespace}/{known.pod}",
+            )
 
     def _require_one_name(self, request: CniRequest) -> None:
         """One call attaches all interfaces of a pod; a second one under another CNI_IFNAME would
@@ -108,15 +117,19 @@ class Attacher:
             for spec in specs
             if spec.backend is not Backend.DELEGATE
         }
+        plan = self._ports.builder.plan(specs, devices, identity)
         with self._older_retired(identity):
-            plan = self._ports.builder.plan(specs, devices, identity)
             record = self._begin(request, identity, plan)
             result: CniResult | None = None
+            away = False
             try:
                 result = self._make(record, plan, specs, identity)
+            except StoreError:
+                away = True
+                raise
             finally:
                 if result is None:
-                    self._undo.undo(record.key)
+                    self._undo.undo(record.key, database_away=away)
         return result
 
     def _find_pod(self, request: CniRequest) -> PodSpec:

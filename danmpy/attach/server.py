@@ -138,8 +138,13 @@ class CniServer:
             return
         connection.setblocking(False)
         caller = _Caller(connection=connection, deadline=monotonic() + READ_TIMEOUT_S)
+        try:
+            selector.register(connection, selectors.EVENT_READ, caller)
+        except OSError as error:  # epoll_ctl(2): the kernel is short of memory
+            _log.warning("a caller cannot be heard", error=str(error))
+            connection.close()
+            return
         self._callers.add(caller)
-        selector.register(connection, selectors.EVENT_READ, caller)
         self._read(selector, caller)
 
     def _read(self, selector: selectors.BaseSelector, caller: _Caller) -> None:

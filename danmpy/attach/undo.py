@@ -19,11 +19,12 @@ class Undo:
     def __init__(self, ports: AttachPorts) -> None:
         self._ports = ports
 
-    def detach(self, record: AttachmentRecord, reason: str) -> None:
+    def detach(self, record: AttachmentRecord, reason: str, *, database_away: bool = False) -> None:
         """Remove links, close leases, forget the record, in this order.
 
         The leases go last but one: an address may be handed out again only when no link has it.
-        `reason` is for the leases, unless an earlier try has written its own into the record.
+        `reason` is for the leases, unless an earlier try has written its own into the record. A
+        database that is known to be away is not waited for once more: the repair will try.
 
         Raises:
             HostError, DelegateError: something is left; the record stays and so do the leases.
@@ -41,7 +42,10 @@ class Undo:
             ports.builder.remove(record)
             ports.faults("del:links")
             record = record.with_phase(Phase.DETACHED, detached_at=ports.clock())
-        self.release(record)
+        if database_away:
+            ports.journal.write(record, durable=True)
+        else:
+            self.release(record)
 
     def release(self, record: AttachmentRecord) -> None:
         """Close the leases of `record`, whose links are gone; with the database away, note it.
@@ -62,16 +66,18 @@ class Undo:
         ports.journal.remove(record)
         ports.faults("del:forgotten")
 
-    def undo(self, key: tuple[str, str]) -> None:
+    def undo(self, key: tuple[str, str], *, database_away: bool) -> None:
         """Undo a failed ADD; what cannot be undone now stays in the journal for the repair."""
         record = self._ports.journal.read(*key)
         if record is not None:
-            self.quietly(record, EndReason.ROLLBACK)
+            self.quietly(record, EndReason.ROLLBACK, database_away=database_away)
 
-    def quietly(self, record: AttachmentRecord, reason: str) -> None:
+    def quietly(
+        self, record: AttachmentRecord, reason: str, *, database_away: bool = False
+    ) -> None:
         """As `detach`, when an error of its own would hide a better one."""
         try:
-            self.detach(record, reason)
+            self.detach(record, reason, database_away=database_away)
         except DanmpyError as error:
             _log.warning("undo is not complete", error=str(error), **names_of(record))
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
+from danmpy.cli.output import shown
 from danmpy.errors import BugError, DanmpyError
 
 DONE: Final = 0
@@ -78,8 +79,8 @@ def report(error: Exception) -> int:
 
 
 def say(line: str) -> None:
-    """One line on standard error, whatever line breaks foreign words carry."""
-    sys.stderr.write("danmpy: " + " ".join(line.split()) + "\n")
+    """One line on standard error, whatever line breaks or terminal codes foreign words carry."""
+    sys.stderr.write("danmpy: " + shown(" ".join(line.split())) + "\n")
 
 
 def _usage_line(error: Any) -> str:

@@ -86,6 +86,11 @@ class Investigation:
             )
         if attached:
             record = max(attached, key=lambda each: each.began_at)
+            self.notes += [
+                f"sandbox {each.container_id} of this pod is attached as well"
+                for each in attached
+                if each is not record
+            ]
             return self._attached_here(pod, record, decided)
         return self._not_here(pod, decided)
 
@@ -269,7 +274,7 @@ class Investigation:
         held = {(lease.interface, str(lease.address)) for lease in self.leases}
         for link in record.links:
             for address in link.config.addresses if link.config else ():
-                if link.link and (link.name, address) not in held:
+                if (link.name, address) not in held:
                     self.trouble(f"the database has no lease of {address} for {link.name}", _ANEW)
 
     # Attached elsewhere, or not yet

@@ -17,7 +17,7 @@ from danmpy.cli.args import (
     read_settings,
 )
 from danmpy.cli.edge import BAD_REQUEST, DONE, FAILED, say
-from danmpy.cli.output import Column, Format, Item, Listing, emit, say_out, short_number
+from danmpy.cli.output import Column, Format, Item, Listing, emit, say_out, short_number, shown
 from danmpy.errors import IntentError
 
 if TYPE_CHECKING:
@@ -349,4 +349,4 @@ def _explain_conditions(items: Iterable[Item]) -> None:
     if lines:
         say_out()
     for line in lines:
-        say_out(" ".join(line.split()))
+        say_out(shown(" ".join(line.split())))

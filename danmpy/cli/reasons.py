@@ -47,7 +47,7 @@ def why_address(spec: InterfaceSpec, family: Family) -> str:
     if not ranges:
         return f"IPv{family}: the pool of {pool.subnet} has no address to give"
     first, last = pool.address(ranges[0][0]), pool.address(ranges[-1][1])
-    return f"IPv{family}: the next free one of {first} to {last} in {pool.subnet}"
+    return f"IPv{family}: leased from the pool {first} to {last} of {pool.subnet}"
 
 
 def future_routes(spec: InterfaceSpec) -> list[dict[str, Any]]:

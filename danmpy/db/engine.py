@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
 
 from danmpy.clock import Clock, monotonic, sleep
 from danmpy.db.errors import TransientError, explain
@@ -32,6 +31,9 @@ _LAST_START_S: Final = 3.0
 
 _BUSY_S: Final = 2.0
 """How long SQLite waits for another process's lock before we hear of it and try again."""
+
+_STUDY_S: Final = 60
+"""How long one statement of a report may take; those of an ADD get 2 s."""
 
 _WRITING: Final = "danmpy_writing"
 _QUEUE: Final = "danmpy_queue"
@@ -98,6 +100,7 @@ def open_engine(url: str, *, create: bool = False) -> Engine:
             pool_timeout=_LAST_START_S,
             pool_pre_ping=True,
         )
+        event.listen(engine, "do_connect", _connect_postgresql)
         event.listen(engine, "begin", _begin_postgresql)
         return engine
     engine = create_engine(
@@ -108,8 +111,24 @@ def open_engine(url: str, *, create: bool = False) -> Engine:
         pool_timeout=_LAST_START_S,
         execution_options={_QUEUE: threading.Lock()},
     )
+    event.listen(engine, "connect", lambda _, record: record.info.update(file=_identity(path)))
+    event.listen(engine, "checkout", lambda _, record, __: _require_same_file(path, record))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+def _require_same_file(path: Path, record: Any) -> None:
+    """A connection to a file that was deleted or replaced writes where nobody reads: open anew."""
+    if record.info.get("file") != _identity(path):
+        raise InvalidatePoolError
 
 
 def _sqlite_creator(path: Path, *, create: bool) -> Callable[[], sqlite3.Connection]:
@@ -133,11 +152,18 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
+def _connect_postgresql(_dialect: Any, _record: Any, words: Any, named: Any) -> Any:
+    # The driver takes 10 MB, which a node on SQLite need not carry.
+    from danmpy.db.patience import PatientConnection  # noqa: PLC0415
+
+    return PatientConnection.connect(*words, **named)
+
+
 def _begin_postgresql(connection: Connection) -> None:
     """A read is marked as one, so that a slip of ours cannot write."""
     writing = connection.get_execution_options().get(_WRITING, False)
-    driver = connection.connection.driver_connection
-    if isinstance(driver, psycopg.Connection) and driver.read_only is not (not writing):
+    driver: Any = connection.connection.driver_connection
+    if driver is not None and driver.read_only is not (not writing):
         driver.read_only = not writing
 
 
@@ -150,17 +176,35 @@ def read(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
-    """As `read`, and all statements see the same moment. Keep it short: PostgreSQL cleans up late.
+    """A read for people: all statements see the same moment, and each may take a minute.
 
-    SQLite gives every read transaction its snapshot (sqlite.org/isolation.html).
+    Read in pages all the same: PostgreSQL cleans up behind the oldest snapshot. SQLite gives every
+    read transaction its snapshot (sqlite.org/isolation.html) and knows no limits.
     """
-    level = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    if engine.dialect.name != "postgresql":
+        with read(engine) as connection:
+            yield connection
+        return
+    level = {"isolation_level": "REPEATABLE READ"}
     with (
         _translated(engine),
         engine.connect().execution_options(**level) as connection,
         connection.begin(),
+        patience(connection, _STUDY_S),
     ):
         yield connection
+
+
+@contextmanager
+def patience(connection: Connection, seconds: int) -> Iterator[None]:
+    """Let the statements of this PostgreSQL transaction take `seconds` each."""
+    connection.execute(text(f"SET LOCAL statement_timeout = '{seconds}s'"))
+    driver: Any = connection.connection.driver_connection
+    driver.answer_s += seconds
+    try:
+        yield
+    finally:
+        driver.answer_s -= seconds
 
 
 @contextmanager

@@ -15,7 +15,7 @@ class TransientError(StoreError):
     """Trouble that a new transaction can settle: a collision, a lock, a connection that died."""
 
 
-class SchemaTooNew(StoreError):  # noqa: N818 - what is so, not what went wrong
+class SchemaTooNewError(StoreError):
     """The database was made by a later release: no new try can help."""
 
 
@@ -50,6 +50,16 @@ _POSTGRESQL_HINTS: Final = {
 }
 
 
+_CONNECTING: Final = {
+    "password authentication failed": "28P01",
+    "no pg_hba.conf entry": "28000",
+    "does not exist": "3D000",
+    "too many clients": "53300",
+    "remaining connection slots": "53300",
+}
+"""libpq tells no SQLSTATE when connecting fails; a server that speaks English tells these words."""
+
+
 def explain(error: SQLAlchemyError | sqlite3.Error, database: str) -> StoreError:
     """The StoreError for `error`; `database` is its URL without the password."""
     if isinstance(error, PoolTimeout):
@@ -59,14 +69,20 @@ def explain(error: SQLAlchemyError | sqlite3.Error, database: str) -> StoreError
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.Error):
         return _explain_sqlite(cause, database)
-    state = getattr(cause, "sqlstate", None)
     words = _first_line(cause)
+    state = getattr(cause, "sqlstate", None) or _state_of(words)
     if state in _SQLSTATES or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return TransientError(f"{database}: {words}", hint="try again later", subject="database")
     hint = _POSTGRESQL_HINTS.get(
         state or "", "check that the server runs and that database_url names it"
     )
     return StoreError(f"{database}: {words}", hint=hint, subject="database")
+
+
+def _state_of(words: str) -> str | None:
+    if "connection failed" not in words:
+        return None
+    return next((state for part, state in _CONNECTING.items() if part in words), None)
 
 
 def _explain_sqlite(cause: sqlite3.Error, database: str) -> StoreError:

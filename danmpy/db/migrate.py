@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +12,8 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
-from danmpy.db.engine import open_engine, parse_url, read, sqlite_path, write
-from danmpy.db.errors import SchemaTooNew
+from danmpy.db.engine import open_engine, parse_url, patience, read, sqlite_path, write
+from danmpy.db.errors import SchemaTooNewError
 from danmpy.errors import StoreError
 
 REVISIONS: Final = ("0001",)
@@ -57,6 +59,30 @@ def upgrade(url: str) -> tuple[str, str]:
         return before, HEAD
     finally:
         engine.dispose()
+
+
+def upgrade_apart(url: str) -> None:
+    """As `upgrade`, with alembic in a process of its own: the 7 MB that it loads go with it.
+
+    Raises:
+        StoreError: as `upgrade`.
+    """
+    engine = open_engine(url)
+    try:
+        require_current(engine)
+    except SchemaTooNewError:
+        raise
+    except StoreError:
+        # Missing, empty, older or away: the child tries, and the second look says what is left.
+        child = [sys.executable, "-c", _CHILD]
+        subprocess.run(child, input=url.encode(), capture_output=True, check=False)
+        require_current(engine)
+    finally:
+        engine.dispose()
+
+
+_CHILD: Final = "import sys; from danmpy.db.migrate import upgrade; upgrade(sys.stdin.read())"
+"""The URL goes over stdin: a command line, with a password in it, can be read by everybody."""
 
 
 def current(url: str) -> tuple[str, str]:
@@ -124,14 +150,16 @@ def _require_file(engine: Engine) -> None:
 @contextmanager
 def _locked(engine: Engine) -> Iterator[Connection]:
     with write(engine, wait_s=_MIGRATION_WAIT_S) as connection:
-        if connection.dialect.name == "postgresql":
-            # One migrator at a time; and its statements may take longer than those of an ADD, but
-            # may not queue for ever behind a long query, as everybody else would queue behind them.
+        if connection.dialect.name != "postgresql":
+            yield connection
+            return
+        # One migrator at a time; and its statements may take longer than those of an ADD, but may
+        # not queue for ever behind a long query, as everybody else would queue behind them.
+        with patience(connection, int(_MIGRATION_WAIT_S)):
             connection.execute(text("SET LOCAL lock_timeout = '60s'"))
-            connection.execute(text("SET LOCAL statement_timeout = '60s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATOR_LOCK})
             connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-        yield connection
+            yield connection
 
 
 def _revision(connection: Connection) -> str:
@@ -143,7 +171,7 @@ def _revision(connection: Connection) -> str:
 
 def _refuse_unknown(revision: str, engine: Engine) -> None:
     if revision and revision not in REVISIONS:
-        raise SchemaTooNew(
+        raise SchemaTooNewError(
             f"{_name(engine)} has schema {revision}, newer than this release ({HEAD})",
             hint="use the danmpy release that made it, or a later one",
             subject="database",

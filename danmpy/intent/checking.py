@@ -5,8 +5,9 @@ Pure. What needs the database, the kernel or other manifests than these is not j
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from danmpy.api.annotations import parse_interfaces
 from danmpy.api.specs import InterfaceAsk, NetworkKey, PodSpec
@@ -18,19 +19,62 @@ from danmpy.intent.values import Intent, Problem
 
 _REFERENCE_FIELDS: Final = "network, tenantNetwork or clusterNetwork"
 
+_TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(
+        ("DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"),
+        ("spec", "template"),
+    ),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
+"""Kinds that make pods, and where the pod is described. A folder has no use for them: there is no
+controller that would make the pods."""
+
 
 def check_documents(documents: Sequence[Document]) -> tuple[Problem, ...]:
-    """Every problem of `documents`, in their order."""
-    judged = [judge_document(document) for document in documents]
+    """Every problem of `documents`, in their order.
+
+    A Deployment and the like is judged by the pods that it would make.
+    """
+    workloads = [_judge_workload(document) for document in documents]
+    judged = [
+        judge_document(document)
+        for document, workload in zip(documents, workloads, strict=True)
+        if workload is None
+    ]
     intent = merge(judged)
     problems = list(intent.problems)
-    seen: set[str] = set()
+    pods: dict[str, Judged] = {}
     for one in judged:
-        if isinstance(one.value, PodSpec) and not one.problems and one.subject not in seen:
+        pods.setdefault(one.subject, one)
+    for workload in filter(None, workloads):
+        problems += workload.problems
+        pods.setdefault(f"{workload.where} {workload.subject}", workload)
+    for one in pods.values():
+        if isinstance(one.value, PodSpec) and not one.problems:
             problems += _pod_problems(one, one.value, intent)
-        seen.add(one.subject)
     places = {document.where: index for index, document in enumerate(documents)}
     return tuple(sorted(problems, key=lambda problem: places.get(problem.where, -1)))
+
+
+def _judge_workload(document: Document) -> Judged | None:
+    """The pod of a Deployment and the like, under the name of the workload; None for others."""
+    body = document.body
+    kind = body.get("kind") if isinstance(body, Mapping) else None
+    if not isinstance(kind, str) or kind not in _TEMPLATES:
+        return None
+    template: Any = body
+    for field in _TEMPLATES[kind]:
+        template = template.get(field) if isinstance(template, Mapping) else None
+    written = template.get("metadata") if isinstance(template, Mapping) else None
+    own = body.get("metadata")
+    metadata = dict(written) if isinstance(written, Mapping) else {}
+    if isinstance(own, Mapping):
+        metadata |= {"name": own.get("name"), "namespace": own.get("namespace")}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+    judged = judge_document(Document(where=document.where, body=pod))
+    subject = f"{kind}/{judged.subject.partition('/')[2]}"
+    problems = (replace(problem, subject=subject) for problem in judged.problems)
+    return replace(judged, subject=subject, problems=tuple(problems))
 
 
 def _pod_problems(one: Judged, pod: PodSpec, intent: Intent) -> Iterator[Problem]:

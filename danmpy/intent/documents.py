@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import yaml
 from yaml.constructor import SafeConstructor
@@ -177,8 +177,9 @@ class _Reader:
             yield Document(where=f"{name}:{place}", body=item.body)
 
     def _next(self) -> Event:
-        event: Event = self._loader.get_event()
-        return event
+        event = self._loader.get_event()
+        # There is one until the stream ends, and after its end nobody asks.
+        return cast("Event", event)
 
     def _value(self, event: Event, depth: int) -> Any:
         if isinstance(event, AliasEvent):
@@ -258,7 +259,8 @@ class _Reader:
             return str(event.tag)
         if not event.implicit[0]:
             return _TAG + "str"  # quoted
-        return str(self._loader.resolve(ScalarNode, event.value, event.implicit))
+        resolve: Any = self._loader.resolve
+        return str(resolve(ScalarNode, event.value, event.implicit))
 
     def _scalar(self, event: ScalarEvent) -> Any:
         tag, text = self._tag(event), event.value
@@ -288,5 +290,5 @@ def _unknown_tag(event: Event, tag: str) -> _RefusedError:
 
 
 def _line(event: Event) -> int:
-    line: int = event.start_mark.line
-    return line + 1
+    mark: Any = event.start_mark
+    return int(mark.line) + 1

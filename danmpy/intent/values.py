@@ -22,8 +22,9 @@ PodKey = tuple[str, str]
 class Problem:
     """One thing that is wrong with what a person wrote.
 
-    `where` is ``file:line`` (or an API path), `subject` the object (``TenantNetwork/blue/internal``)
-    or the file, `code` the rule that was broken in one word (``CidrInvalid``).
+    `where` is ``file:line`` (or an API path), `subject` the object
+    (``TenantNetwork/blue/internal``) or the file, `code` the rule that was broken in one word
+    (``SubnetInvalid``).
     """
 
     where: str

@@ -28,13 +28,14 @@ _log = structlog.get_logger(__name__)
 
 
 def watch_folder(path: Path, notify: Notify, stop: threading.Event) -> None:
-    """Call `notify` soon after every change in `path` until `stop` is set; blocks.
+    """Call `notify` at once, and soon after every change in `path` until `stop` is set; blocks.
 
     The folder may be missing, come, go, be replaced, or be a link that moves, as in a mounted
     ConfigMap. Without inotify, and for targets of links, which inotify does not see, the folder is
     listed once a second.
     """
     seen = list_folder(path)
+    notify()  # what changed since the caller read the folder is in `seen` already
     while not stop.is_set():
         if _identity(path) is None:
             seen = _tell_if_new(seen, path, notify)

@@ -45,16 +45,13 @@ def disagreements(
 
 
 def _begun(lease: Columns, event: Columns) -> Iterator[str]:
-    address = str(ip_address(bytes(lease["address"])))
+    address = _address(lease["address"])
     yield from _differs("address", address, event["address"])
     yield from _differs("address_text", lease["address_text"], address)
     for name in _SAME:
         yield from _differs(name, lease[name], event[name])
     yield from _differs("held_from", lease["held_from"], event["effective_at"])
-    try:
-        detail = json.loads(event["detail"])
-    except ValueError:
-        detail = {}
+    detail = _detail(event["detail"])
     for name in ("mode", "prefix"):
         yield from _differs(name, lease[name], detail.get(name))
 
@@ -73,6 +70,22 @@ def _ended(lease: Columns, closing: Sequence[Columns]) -> Iterator[str]:
     passed_on = event["kind"] == EventKind.REBIND
     reason = "rebound" if passed_on else event["reason"]
     yield from _differs("end_reason", lease["end_reason"], reason)
+
+
+def _address(stored: Any) -> str:
+    """The text of a stored address; whatever was put there by hand is shown as it stands."""
+    try:
+        return str(ip_address(bytes(stored)))
+    except (TypeError, ValueError):
+        return repr(stored)
+
+
+def _detail(text: Any) -> Columns:
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _differs(name: str, stored: object, said: object) -> Iterator[str]:

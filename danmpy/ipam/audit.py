@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, selec
 
 from danmpy.api.specs import IPAddress, NetworkSpec
 from danmpy.clock import Clock, to_rfc3339
-from danmpy.db.engine import database_now, read
+from danmpy.db.engine import database_now, snapshot
 from danmpy.ipam.findings import Finding
 from danmpy.ipam.invariants import violations
 from danmpy.ipam.rows import to_lease
@@ -32,7 +32,10 @@ __all__ = [
 Expression = ColumnElement[bool]
 
 _PAGE: Final = 1000
-"""Rows of one page: each is a transaction of its own, so that no long one holds up the database."""
+"""Rows of the first page. Each is a transaction of its own, so that no long one holds up the
+database; each is bigger than the one before, because a filter may make every page a sort anew."""
+
+_PAGE_MAX: Final = 16_000
 
 _NETWORKS: Final = select(pool.c.network).union(select(segment_assignment.c.network))
 _SEALED_BELOW: Final = select(func.coalesce(func.max(seal.c.txid_to), 0))
@@ -160,19 +163,19 @@ class Audit:
 
     def database_time(self) -> int:
         """The clock that time stamps come from, in microseconds."""
-        with read(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             return database_now(connection, self._clock)
 
     def network_names(self) -> frozenset[str]:
         """Every network that ever had a lease or a segment: what ``--network`` knows."""
-        with read(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             return frozenset(connection.execute(_NETWORKS).scalars())
 
     def who(
         self, address: IPAddress, *, network: str | None = None, at: int | None = None
     ) -> WhoAnswer:
         """Who held `address` at `at` (default: now)."""
-        with read(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             now = database_now(connection, self._clock)
             moment = now if at is None else at
             where = and_(
@@ -204,19 +207,20 @@ class Audit:
 
     def history(self, wanted: HistoryFilter) -> Iterator[Lease]:
         """The leases that match, ordered by address, then by time; read in pages as you go."""
-        with read(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             where = _leases_of(connection, wanted)
-        query = select(lease).where(*where).order_by(*_BY_ADDRESS).limit(_PAGE)
-        page = query
+        query = select(lease).where(*where).order_by(*_BY_ADDRESS)
+        size = _PAGE
         while True:
-            with read(self._engine) as connection:
-                rows = connection.execute(page).all()
+            with snapshot(self._engine) as connection:
+                rows = connection.execute(query.limit(size)).all()
             yield from map(to_lease, rows)
-            if len(rows) < _PAGE:
+            if len(rows) < size:
                 return
             last = rows[-1]
             after = tuple_(last.family, last.address, last.held_from, last.id)
-            page = query.where(tuple_(*_BY_ADDRESS) > after)
+            query = select(lease).where(*where, tuple_(*_BY_ADDRESS) > after).order_by(*_BY_ADDRESS)
+            size = min(4 * size, _PAGE_MAX)
 
     def usage(
         self, networks: Iterable[NetworkSpec], *, at: int | None = None
@@ -225,7 +229,7 @@ class Audit:
 
         The capacity is that of the networks as they are given, also when `at` is in the past.
         """
-        with read(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             now = database_now(connection, self._clock)
             present = at is None or at >= now
             moment = now if at is None else at
@@ -237,12 +241,12 @@ class Audit:
 
     def events(self, wanted: EventFilter) -> Iterator[EventRecord]:
         """The ledger entries that match, in the order in which they were recorded."""
-        with read(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             where = _events_of(connection, wanted)
         query = select(event).where(*where).order_by(event.c.seq).limit(_PAGE)
         page = query
         while True:
-            with read(self._engine) as connection:
+            with snapshot(self._engine) as connection:
                 sealed_below = connection.execute(_SEALED_BELOW).scalar_one()
                 rows = connection.execute(page).all()
             for row in rows:

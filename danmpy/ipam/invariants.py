@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, func, select, tuple_
 
 from danmpy.clock import to_rfc3339
-from danmpy.db.engine import read, snapshot
+from danmpy.db.engine import snapshot
 from danmpy.ipam.findings import Finding
 from danmpy.ipam.schema import freed, lease, pool, segment_assignment
 from danmpy.ipam.values import EndReason
@@ -72,7 +72,7 @@ def _histories(engine: Engine) -> Iterator[Finding]:
     last: dict[tuple[Any, ...], Any] = {}
     page = _HISTORY
     while True:
-        with read(engine) as connection:
+        with snapshot(engine) as connection:
             rows = connection.execute(page).all()
         for row in rows:
             place = (row.family, bytes(row.address), row.domain)

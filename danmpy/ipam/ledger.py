@@ -81,5 +81,8 @@ def digest_of(row: Mapping[str, Any]) -> bytes:
 
 
 def canonical(value: object) -> str:
-    """JSON with sorted keys and no spaces: one text for one value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    """JSON with sorted keys and no spaces: one text for one value.
+
+    Bytes have no place in it. SQLite lets somebody put them there by hand; then the digest differs.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr)

@@ -42,11 +42,13 @@ class Assignments:
     """All networks that can be used, resolved, and the reasons for those that cannot.
 
     `networks` holds every network given, TenantNetworks with their device, segment and NetworkID
-    filled in. A network with a problem is in `problems` and not in `networks`.
+    filled in. A network with a problem is in `problems` and not in `networks`. `kept` are the
+    segments of networks whose manifests are refused now: what exists for them stays.
     """
 
     networks: Mapping[NetworkKey, NetworkSpec] = field(default_factory=dict)
     problems: Mapping[NetworkKey, Condition] = field(default_factory=dict)
+    kept: frozenset[SegmentKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +158,17 @@ class _Chooser:
         for key in others:
             self._settle(key, self._other)
         return Choice(
-            assignments=Assignments(networks=self._networks, problems=self._problems),
+            assignments=Assignments(
+                networks=self._networks, problems=self._problems, kept=self._kept()
+            ),
             ended=tuple(self._ended),
             begun=tuple(self._begun),
         )
+
+    def _kept(self) -> frozenset[SegmentKey]:
+        holdings = (self._holdings.get(str(key)) for key in self._wanted.keep)
+        segments = (holding.segment for holding in holdings if holding is not None)
+        return frozenset(segment for segment in segments if segment is not None)
 
     def _settle(self, key: NetworkKey, resolve: Callable[[NetworkSpec], NetworkSpec]) -> None:
         try:

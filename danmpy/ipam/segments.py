@@ -104,6 +104,7 @@ class SegmentStore:
         networks: Mapping[NetworkKey, NetworkSpec],
         tenant_configs: Sequence[TenantConfigSpec],
         *,
+        keep: frozenset[NetworkKey] = frozenset(),
         claims: frozenset[SegmentKey] = frozenset(),
     ) -> Assignments:
         """What `assign` would answer now, without writing anything.
@@ -111,7 +112,7 @@ class SegmentStore:
         Raises:
             StoreError: the database cannot be used.
         """
-        wanted = Wanted(networks=networks, tenant_configs=tenant_configs, claims=claims)
+        wanted = Wanted(networks=networks, tenant_configs=tenant_configs, keep=keep, claims=claims)
         return self._look(wanted).assignments
 
     def _look(self, wanted: Wanted) -> Choice:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, bindparam, select
 
-from danmpy.db.engine import read, snapshot
+from danmpy.db.engine import snapshot
 from danmpy.ipam.agreement import disagreements
 from danmpy.ipam.ledger import EventKind, digest_of
 from danmpy.ipam.merkle import chain_start, chained_root, leaf_hash, merkle_root
@@ -163,11 +163,11 @@ class _Check:
 
     def chain(self) -> None:
         """Every seal follows from the one before it, and covers the events that it counted."""
-        with read(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             self._root = chain_start(connection.execute(_LEDGER_ID).scalar_one())
         number = 0
         while True:
-            with read(self._engine) as connection:
+            with snapshot(self._engine) as connection:
                 rows = connection.execute(_SEALS, {"after": number}).all()
             for row in rows:
                 self._seal(row, number + 1)
@@ -185,7 +185,7 @@ class _Check:
             self._add("ChainBroken", subject, "its root does not follow from the seal before it")
         self._seals += 1
         self._root, self._sealed_below = bytes(row.root), row.txid_to
-        with read(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             events = connection.execute(_SEALED, {"low": row.txid_from, "high": row.txid_to}).all()
             self._events(connection, events)
         self._sealed += len(events)
@@ -211,7 +211,7 @@ class _Check:
         """The events that are not sealed yet have only their own digests."""
         after = 0
         while True:
-            with read(self._engine) as connection:
+            with snapshot(self._engine) as connection:
                 asked = {"low": self._sealed_below, "after": after}
                 events = connection.execute(_TAIL, asked).all()
                 self._events(connection, events)

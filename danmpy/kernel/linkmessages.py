@@ -6,6 +6,7 @@ The numbers are those of linux/rtnetlink.h, linux/if_link.h and linux/neighbour.
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any, Final
@@ -34,7 +35,18 @@ RTM_DELLINKPROP: Final = 109
 
 RTEXT_FILTER_SKIP_STATS: Final = 8
 IFF_UP: Final = 1
+
+DOOMED_GROUP: Final = OWN_GROUP + 1
+"""The link group of what is just being removed."""
+
 IN6_ADDR_GEN_MODE_NONE: Final = 1
+_IFLA_AF_SPEC: Final = 26
+_IFLA_INET_CONF: Final = 1
+_IFLA_INET6_ADDR_GEN_MODE: Final = 8
+_RP_FILTER: Final = 8
+_ARP_IGNORE: Final = 19
+"""linux/ip.h: IPV4_DEVCONF_RP_FILTER and IPV4_DEVCONF_ARP_IGNORE."""
+
 NLM_F_CREATE: Final = 0x400
 NLM_F_APPEND: Final = 0x800
 NUD_NOARP_PERMANENT: Final = 0x40 | 0x80
@@ -106,15 +118,27 @@ def change_vxlan(index: int, vxlan: VxlanAttributes, parent: int) -> bytes:
 def mark_link(name: str, alias: str) -> bytes:
     """Give a new link its alias and keep the node itself off the tenants' wire.
 
-    Without a link-local address the node answers no IPv6 on it (ip link, addrgenmode none).
+    Without a link-local address the node answers no IPv6 there (ip link, addrgenmode none). With
+    Linux's defaults it would answer ARP for every address that it has anywhere, and take packets
+    for them (Documentation/networking/ip-sysctl.rst, arp_ignore and rp_filter).
     """
-    inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
-    attributes: _Attributes = [
-        ("IFLA_IFNAME", name),
-        ("IFLA_IFALIAS", alias),
-        ("IFLA_AF_SPEC", {"attrs": [("AF_INET6", inet6)]}),
-    ]
-    return encode(ifinfmsg, RTM_NEWLINK, CHANGE, attributes)
+    inet = _attribute(_IFLA_INET_CONF, _u32(_ARP_IGNORE, 1) + _u32(_RP_FILTER, 1))
+    inet6 = _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    families = _attribute(socket.AF_INET, inet) + _attribute(socket.AF_INET6, inet6)
+    attributes = [("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias)]
+    request = encode(ifinfmsg, RTM_NEWLINK, CHANGE, attributes)
+    # pyroute2 knows how to read these settings, but not how to write them.
+    whole = request + bytes(-len(request) % 4) + _attribute(_IFLA_AF_SPEC, families)
+    return struct.pack("=I", len(whole)) + whole[4:]
+
+
+def _attribute(number: int, payload: bytes) -> bytes:
+    """One attribute with its padding (struct rtattr)."""
+    return struct.pack("=HH", 4 + len(payload), number) + payload + bytes(-len(payload) % 4)
+
+
+def _u32(number: int, value: int) -> bytes:
+    return _attribute(number, struct.pack("=I", value))
 
 
 def set_link(
@@ -157,6 +181,16 @@ def change_flooding(index: int, kind: int, remote: IPAddress) -> bytes:
 def remove_link(index: int) -> bytes:
     """Remove the link at `index`."""
     return encode(ifinfmsg, RTM_DELLINK, CHANGE, (), index=index)
+
+
+def doom_link(index: int) -> bytes:
+    """Put a link into the group of what is removed next."""
+    return encode(ifinfmsg, RTM_NEWLINK, CHANGE, [("IFLA_GROUP", DOOMED_GROUP)], index=index)
+
+
+def remove_doomed() -> bytes:
+    """Remove all links of that group at once."""
+    return encode(ifinfmsg, RTM_DELLINK, CHANGE, [("IFLA_GROUP", DOOMED_GROUP)])
 
 
 def read_link(name: str) -> bytes:

@@ -60,11 +60,16 @@ _SO_RCVBUF_BYTES: Final = 1024 * 1024
 
 
 class HostLinks:
-    """All links of the namespace in which it was made. Threads may share it."""
+    """All links of the namespace in which it was made. Threads may share it.
+
+    Raises:
+        HostError: the kernel gives us no netlink socket.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rtnl = RtnlSocket()
+        with _translated("open a netlink socket"):
+            self._rtnl = RtnlSocket()
 
     def close(self) -> None:
         """Give the socket back."""
@@ -114,6 +119,27 @@ class HostLinks:
                     self._remove(change)
                 case _:
                     assert_never(change)
+
+    def remove_links(self, changes: Sequence[RemoveLink]) -> None:
+        """Remove many links in one go; absent is success.
+
+        Each removal waits for an RCU grace period, some 20 ms; links of one group go together and
+        wait once (net/core/rtnetlink.c, rtnl_group_dellink).
+
+        Raises:
+            HostError: some are still there; each can be tried by itself.
+        """
+        with self._lock, _translated("remove links"):
+            doomed = [messages.doom_link(change.index) for change in changes if change.index]
+            replies = self._rtnl.ask(doomed)
+            if any(not reply.error for reply in replies):
+                _require(self._ask(messages.remove_doomed()), "remove links", "")
+            for change, reply in zip((c for c in changes if c.index), replies, strict=True):
+                if reply.error != errno.ENODEV:
+                    _require(reply, f"remove {change.name}", change.name)
+            for change in changes:
+                if not change.index:
+                    self._remove(change)
 
     def _create(self, change: CreateLink) -> None:
         """Make the link and mark it; one that cannot be marked is taken away again."""
@@ -247,12 +273,16 @@ class LinkMonitor:
 
     What changed is not told: whoever listens looks at everything again. When the kernel had more
     to say than fitted (ENOBUFS), that too is a reason to look.
+
+    Raises:
+        HostError: the kernel gives us no netlink socket.
     """
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
+        with _translated("listen to the kernel's link events"):
+            self._events = _open_events()
         self._wake, self._alarm = socket.socketpair()
-        self._events = _open_events()
         self._thread = threading.Thread(target=self._run, name="link-monitor", daemon=True)
 
     def start(self) -> None:
@@ -273,9 +303,12 @@ class LinkMonitor:
             each.close()
 
     def _run(self) -> None:
+        poll = select.poll()  # select(2) ends at file descriptor 1023
+        poll.register(self._events, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
         while True:
-            ready, _, _ = select.select([self._events, self._wake], [], [])
-            if self._wake in ready:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._wake.fileno() in ready:
                 return
             self._drain()
             self._on_change()

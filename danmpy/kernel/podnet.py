@@ -18,11 +18,6 @@ from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Final
 
-from pyroute2.netlink.rtnl.fibmsg import fibmsg
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from danmpy.errors import ConflictError, DanmpyError, HostError, NotReadyError
 from danmpy.kernel import podmessages
 from danmpy.kernel.netns import NetnsId, inside, netns_id, open_netns
@@ -35,7 +30,7 @@ from danmpy.kernel.podlinks import (
     PodRoute,
     PodRule,
 )
-from danmpy.kernel.rtnl import Reply, RtnlSocket, decode
+from danmpy.kernel.rtnl import Reply, RtnlSocket
 
 NA_OVERRIDE: Final = 0x20000000
 """RFC 4861, section 4.4: the O flag of a neighbour advertisement."""
@@ -110,7 +105,7 @@ def read_host_links(names: Collection[str]) -> dict[str, HostLinkFacts]:
             continue
         if reply.error:
             raise _refused(f"read link {name}", name, reply)
-        facts = podmessages.link_facts(decode(ifinfmsg, reply.message))
+        facts = podmessages.link_facts(reply.message)
         found[name] = HostLinkFacts(ifindex=facts.index, mac=facts.mac, mtu=facts.mtu)
     return found
 
@@ -163,7 +158,7 @@ class PodNet:
     def read_links(self) -> dict[str, PodLinkFacts]:
         """Every link of the pod by name."""
         with _translated("read the pod's links"):
-            messages = self._rtnl.dump(ifinfmsg, podmessages.RTM_GETLINK)
+            messages = self._dump(podmessages.RTM_GETLINK)
         facts = map(podmessages.link_facts, messages)
         self._links = {link.name: link for link in facts}
         return dict(self._links)
@@ -193,7 +188,7 @@ class PodNet:
         for (link, _), reply in zip(links, replies, strict=True):
             if reply.error:
                 raise _refused(f"find {link.name} after it was made", link.name, reply)
-            made.append(podmessages.link_facts(decode(ifinfmsg, reply.message)))
+            made.append(podmessages.link_facts(reply.message))
         self._links.update((facts.name, facts) for facts in made)
         return tuple(made)
 
@@ -309,16 +304,16 @@ class PodNet:
         routes: dict[str, set[PodRoute]] = {name: set() for name in links}
         rules: set[PodRule] = set()
         with _translated("read the pod's addresses and routes"):
-            for message in self._rtnl.dump(ifaddrmsg, podmessages.RTM_GETADDR):
+            for message in self._dump(podmessages.RTM_GETADDR):
                 index, address = podmessages.address_facts(message)
                 if index in names:
                     addresses[names[index]].add(address)
             for family in (socket.AF_INET, socket.AF_INET6):
-                for message in self._dump(rtmsg, podmessages.RTM_GETROUTE, family):
+                for message in self._dump(podmessages.RTM_GETROUTE, family):
                     index, route = podmessages.route_facts(message, family)
                     if index in names:
                         routes[names[index]].add(route)
-                found = self._dump(fibmsg, podmessages.RTM_GETRULE, family)
+                found = self._dump(podmessages.RTM_GETRULE, family)
                 rules |= {rule for rule in map(podmessages.rule_facts, found) if rule}
         return PodFacts(
             links=links,
@@ -327,9 +322,9 @@ class PodNet:
             rules=frozenset(rules),
         )
 
-    def _dump(self, shape: type[rtmsg | fibmsg], kind: int, family: int) -> list[object]:
+    def _dump(self, kind: int, family: int = socket.AF_UNSPEC) -> list[bytes]:
         try:
-            return self._rtnl.dump(shape, kind, family=family)
+            return self._rtnl.dump_bytes(podmessages.read_all(kind, family))
         except OSError as error:
             if error.errno in {errno.EAFNOSUPPORT, errno.EOPNOTSUPP}:
                 return []  # a kernel without IPv6, or without policy routing

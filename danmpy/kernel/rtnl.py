@@ -1,8 +1,9 @@
 """Routing netlink in batches: many requests in one system call, the kernel's own words on refusal.
 
 pyroute2's message classes write and read the messages; its sockets, which start an event loop for
-every single request, are left out: attaching a pod takes a dozen requests. The rules of the
-protocol are those of netlink(7) and rtnetlink(7).
+every single request, are left out. Where a tenth of a millisecond is one of a pod's start, `pack`
+and `attributes_of` do without the classes. The rules of the protocol are those of netlink(7) and
+rtnetlink(7).
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ _SO_NETNS_COOKIE: Final = 71
 """linux/netlink.h and asm-generic/socket.h."""
 
 _HEADER: Final = struct.Struct("=IHHII")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_NLA_TYPE_MASK: Final = 0x3FFF
 _SEQUENCE_AT: Final = 8
 _RECEIVE: Final = 128 * 1024
 """Bytes. A dump comes in pieces of 32 KiB at most (net/netlink/af_netlink.c)."""
 
 _BATCH: Final = 64
-"""Requests. The replies wait in the socket's buffer of 208 KiB, a link's takes up to 4 KiB of it."""
+"""Requests. The replies wait in the socket's buffer of 208 KiB, and a link's takes some KiB."""
 
 _DUMP_TRIES: Final = 5
 
@@ -84,6 +87,30 @@ def decode(shape: type[nlmsg], data: bytes) -> Any:
     message = shape(data)
     message.decode()
     return message
+
+
+def pack(kind: int, flags: int, body: bytes, *attributes: bytes) -> bytes:
+    """The same from its parts, in a tenth of the time: `body` is the fixed part, and it and every
+    attribute fill whole words of 4 bytes.
+    """
+    payload = body + b"".join(attributes)
+    return _HEADER.pack(_HEADER.size + len(payload), kind, flags, 0, 0) + payload
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute; nested ones are the value of another."""
+    size = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
+
+
+def attributes_of(data: bytes, offset: int) -> dict[int, bytes]:
+    """The attributes that begin at `offset`, by number; the last one of a number counts."""
+    found: dict[int, bytes] = {}
+    while offset + _ATTRIBUTE.size <= len(data):
+        size, kind = _ATTRIBUTE.unpack_from(data, offset)
+        found[kind & _NLA_TYPE_MASK] = data[offset + _ATTRIBUTE.size : offset + size]
+        offset += (max(size, _ATTRIBUTE.size) + 3) & ~3
+    return found
 
 
 class RtnlSocket:
@@ -208,11 +235,6 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 def _acknowledged(data: bytes, flags: int) -> Reply:
     """struct nlmsgerr: the errno, the header of the request, then the kernel's words as TLVs."""
     error = -struct.unpack_from("=i", data, _HEADER.size)[0]
-    offset = _HEADER.size + 4 + _HEADER.size
-    words = ""
-    while flags & NLM_F_ACK_TLVS and offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
-        if kind == _NLMSGERR_ATTR_MSG:
-            words = data[offset + 4 : offset + length].rstrip(b"\0").decode("utf-8", "replace")
-        offset += (max(length, 4) + 3) & ~3
+    extra = attributes_of(data, _HEADER.size + 4 + _HEADER.size) if flags & NLM_F_ACK_TLVS else {}
+    words = extra.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode("utf-8", "replace")
     return Reply(error=error, words=words)

@@ -246,7 +246,7 @@ class _Survey:
         carries = f"{wire.segment.parent} carries {wire.parent.mtu} bytes{less}"
         fitting = self._fitting(users, wire.ceiling, carries)
         link = self._by_mark.get(wire.mark)
-        there = self._compatible(fitting, str(wire.segment), link, bridge_mark(wire.segment))
+        there = self._compatible(fitting, str(wire.segment), link, wire.segment)
         if there:
             self._wires.append(replace(wire, networks=tuple(there)))
 
@@ -445,15 +445,14 @@ class _Survey:
         users: list[NetworkSpec],
         where: str,
         link: LinkFacts | None,
-        bridge: str = "",
+        segment: SegmentKey | None = None,
     ) -> list[NetworkSpec]:
         """Those of `users` that can share one device; who stands there already goes first."""
         kinds = {network.key: self._hook(network) for network in users}
         rivals = [network for network in users if kinds[network.key]]
         if len({kinds[network.key] for network in rivals}) <= 1:
             return users
-        master = self._host.at(link.master) if link else None
-        is_port = master is not None and bool(bridge) and mark_of(master) == bridge
+        is_port = link is not None and segment is not None and self._is_port(link, segment)
 
         def rank(network: NetworkSpec) -> tuple[bool, bool, NetworkKey]:
             against = link is not None and is_port != (kinds[network.key] == "bridge")
@@ -465,6 +464,14 @@ class _Survey:
         for network in losers:
             self._refusals.backend_conflict(network, where, hook, winner.key)
         return [network for network in users if network not in losers]
+
+    def _is_port(self, link: LinkFacts, segment: SegmentKey) -> bool:
+        """Is `link` in the segment's own bridge, which may still lack its mark?"""
+        master = self._host.at(link.master)
+        if master is None or not is_ours(master):
+            return False
+        half_made = not mark_of(master) and master.name == bridge_name(segment)
+        return half_made or mark_of(master) == bridge_mark(segment)
 
     def _hook(self, network: NetworkSpec) -> str:
         if network.backend == "bridge" and not self._on_bridge(network):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Protocol
 
 import structlog
@@ -26,7 +27,7 @@ from danmpy.clock import Clock, monotonic, wall_clock
 from danmpy.errors import DanmpyError, StoreError
 from danmpy.intent.values import Intent
 from danmpy.ipam.profiles import Assignments
-from danmpy.kernel.hostlinks import HostFacts, LinkChange, LinkKindError
+from danmpy.kernel.hostlinks import HostFacts, LinkChange, LinkKindError, RemoveLink
 from danmpy.netwatcher.conditions import judge_networks, not_ready
 from danmpy.netwatcher.devices import desired_devices
 from danmpy.netwatcher.plan import kept_orphans, plan_devices
@@ -41,6 +42,9 @@ from danmpy.netwatcher.values import (
 )
 
 _log = structlog.get_logger(__name__)
+
+_MANY_STEPS = 20
+"""More steps than these are one line in the log."""
 
 
 class IntentSource(Protocol):
@@ -69,6 +73,7 @@ class Assigner(Protocol):
         networks: Mapping[NetworkKey, NetworkSpec],
         tenant_configs: Sequence[TenantConfigSpec],
         *,
+        keep: frozenset[NetworkKey],
         claims: frozenset[SegmentKey],
     ) -> Assignments:
         """What `assign` would answer, without writing."""
@@ -82,6 +87,9 @@ class Host(Protocol):
 
     def apply(self, change: LinkChange) -> None:
         """Make one change, whole, or raise HostError."""
+
+    def remove_links(self, changes: Sequence[RemoveLink]) -> None:
+        """Remove many links at once, or raise HostError with some still there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,23 +107,30 @@ class WatchPorts:
 class WatchSettings:
     """How this node watches.
 
-    `period_seconds` pass between looks that nothing asked for. `rest_seconds` is the longest rest
-    after a look before an event is followed: a storm of kernel events must not eat a processor.
+    `period_seconds` pass between looks that nothing asked for; after a failure it is
+    `retry_seconds`, doubled with each further one. `rest_seconds` is the longest rest after a look
+    before an event is followed: a storm of kernel events must not eat a processor.
     """
 
     node_name: str
     flooding: Flooding = Flooding.UNICAST
     port: int = VXLAN_PORT
     period_seconds: float = 10.0
+    retry_seconds: float = 1.0
     rest_seconds: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Resolved:
-    """Networks with their segments, and those that have none with the reason."""
+    """Networks with their segments, and those that have none with the reason.
+
+    `kept` are segments of networks whose manifests are refused now. `complete` is False when the
+    database could not be asked: then nothing may be removed for being absent.
+    """
 
     networks: Mapping[NetworkKey, NetworkSpec]
     problems: Mapping[NetworkKey, Condition] = field(default_factory=dict)
+    kept: frozenset[SegmentKey] = frozenset()
     complete: bool = True
 
 
@@ -165,14 +180,13 @@ class Netwatcher:
         try:
             intent = self._ports.source.read()
         except DanmpyError as error:
-            return self._blind(before, error, 0.0)
-        report = self._survey(intent, before, apply=True)
+            report = self._blind(before, error, 0.0)
+        else:
+            report = self._survey(intent, before, apply=True)
         _log_changes(before, report)
         return report
 
     def _blind(self, before: LookReport, error: DanmpyError, seconds: float) -> LookReport:
-        if str(error) != before.error:
-            _log.warning("cannot look", error=str(error))
         return replace(
             before,
             at=self._ports.clock(),
@@ -216,17 +230,19 @@ class Netwatcher:
                 )
             else:
                 answer = assigner.current(
-                    intent.networks, intent.tenant_configs, claims=intent.claims
+                    intent.networks,
+                    intent.tenant_configs,
+                    keep=frozenset(intent.rejected),
+                    claims=intent.claims,
                 )
         except StoreError as error:
             return self._resolve_without_store(intent, error)
-        kept = {key: pair for key, pair in self._assigned.items() if key in intent.rejected}
-        self._assigned = kept | {
+        self._assigned = {
             key: (intent.networks[key], network)
             for key, network in answer.networks.items()
             if key in intent.networks
         }
-        return _Resolved(networks=answer.networks, problems=answer.problems)
+        return _Resolved(networks=answer.networks, problems=answer.problems, kept=answer.kept)
 
     def _resolve_without_store(self, intent: Intent, error: StoreError) -> _Resolved:
         networks: dict[NetworkKey, NetworkSpec] = {}
@@ -259,31 +275,42 @@ class Netwatcher:
             conf_names=self._ports.conf_names(),
             standing=standing,
         )
-        return desired_devices(
-            resolved.networks, context, claims=intent.claims | self._claims_of_rejected(intent)
-        )
-
-    def _claims_of_rejected(self, intent: Intent) -> frozenset[SegmentKey]:
-        """Segments that were assigned to networks whose manifests are refused now."""
-        known = (self._assigned.get(key) for key in intent.rejected)
-        segments = (pair[1].segment for pair in known if pair is not None)
-        return frozenset(segment for segment in segments if segment is not None)
+        return desired_devices(resolved.networks, context, claims=intent.claims | resolved.kept)
 
     def _apply(self, steps: Iterable[Step]) -> tuple[StepFailure, ...]:
         """Apply each step; a failure ends the work on its device and on no other."""
         failures: list[StepFailure] = []
         given_up: set[str] = set()
-        for step in steps:
-            if step.device in given_up:
+        for is_removal, group in groupby(steps, lambda step: isinstance(step.change, RemoveLink)):
+            together = tuple(group)
+            if is_removal and self._remove_together(together):
                 continue
-            try:
-                self._ports.host.apply(step.change)
-            except DanmpyError as error:
-                unknown = isinstance(error, LinkKindError)
-                reason = Reason.KERNEL_MODULE_MISSING if unknown else Reason.KERNEL_REFUSED
-                failures.append(StepFailure(step=step, reason=reason, message=str(error)))
-                given_up.add(step.device)
+            for step in together:
+                failure = None if step.device in given_up else self._apply_one(step)
+                if failure is not None:
+                    failures.append(failure)
+                    given_up.add(step.device)
         return tuple(failures)
+
+    def _remove_together(self, steps: Sequence[Step]) -> bool:
+        """Are all of them gone? If not, each is tried by itself and says why."""
+        removals = [step.change for step in steps if isinstance(step.change, RemoveLink)]
+        if len(removals) < 2:
+            return False
+        try:
+            self._ports.host.remove_links(removals)
+        except DanmpyError:
+            return False
+        return True
+
+    def _apply_one(self, step: Step) -> StepFailure | None:
+        try:
+            self._ports.host.apply(step.change)
+        except DanmpyError as error:
+            unknown = isinstance(error, LinkKindError)
+            reason = Reason.KERNEL_MODULE_MISSING if unknown else Reason.KERNEL_REFUSED
+            return StepFailure(step=step, reason=reason, message=str(error))
+        return None
 
     def _compile(
         self,
@@ -353,42 +380,70 @@ class Netwatcher:
 
     def _run(self) -> None:
         rest = 0.0
-        while self._wait(rest):
+        failed = 0
+        while self._wait(rest, self._patience(failed)):
             try:
                 report = self.look()
-            except Exception as error:  # noqa: BLE001 - the node lives on; what broke is logged and tried again
+            except Exception as error:  # noqa: BLE001 - the node lives on and tries again
                 _log.exception("look failed", error=str(error))
-                rest = self._settings.rest_seconds
+                rest, failed = self._settings.rest_seconds, failed + 1
                 continue
-            rest = self._rest_after(report)
+            bad = bool(report.failures or report.error)
+            failed = failed + 1 if bad else 0
+            rest = self._settings.rest_seconds if bad else self._rest_after(report.seconds)
 
-    def _rest_after(self, report: LookReport) -> float:
+    def _patience(self, failed: int) -> float:
+        """Seconds until a look that nobody asks for, after so many that failed."""
+        period = self._settings.period_seconds
+        return (
+            min(period, self._settings.retry_seconds * 2 ** min(failed - 1, 16))
+            if failed
+            else period
+        )
+
+    def _rest_after(self, seconds: float) -> float:
         """How long events have to wait: a quarter of one processor is enough for looking."""
-        if report.failures or report.error:
-            return self._settings.rest_seconds
-        return min(self._settings.rest_seconds, max(0.02, 3 * report.seconds))
+        return min(self._settings.rest_seconds, max(0.02, 3 * seconds))
 
-    def _wait(self, rest: float) -> bool:
+    def _wait(self, rest: float, patience: float) -> bool:
         """Wait for a reason to look; False when it is time to end."""
         began = monotonic()
         with self._state:
             while not self._closing:
                 passed = monotonic() - began
-                due = passed >= self._settings.period_seconds or self._begun == 0
+                due = passed >= patience or self._begun == 0
                 if due or self._urgent or (self._poked and passed >= rest):
                     self._poked = self._urgent = False
                     return True
-                until = rest if self._poked else self._settings.period_seconds
+                until = min(rest, patience) if self._poked else patience
                 self._state.wait(max(0.001, until - passed))
             return False
 
 
 def _log_changes(before: LookReport, report: LookReport) -> None:
-    refused = {failure.step.change: failure for failure in report.failures}
+    """Tell what was done; what goes wrong is told once, and not at every look again."""
+    if report.error and report.error != before.error:
+        _log.warning("cannot look", error=report.error)
     known = {(failure.step.device, failure.message) for failure in before.failures}
+    for failure in report.failures:
+        if (failure.step.device, failure.message) not in known:
+            _log.warning("refused", device=failure.step.device, error=failure.message)
+    done = _done(report)
+    if len(done) > _MANY_STEPS:
+        _log.info("applied", steps=len(done), seconds=round(report.seconds, 3))
+        return
+    for step in done:
+        _log.info("applied", action=str(step.action), device=step.device, reason=step.reason)
+
+
+def _done(report: LookReport) -> list[Step]:
+    """The steps that were applied: a failure ended the work on its device."""
+    refused = {failure.step for failure in report.failures}
+    given_up: set[str] = set()
+    done = []
     for step in report.steps:
-        failure = refused.get(step.change)
-        if failure is None:
-            _log.info("applied", action=str(step.action), device=step.device, reason=step.reason)
-        elif (step.device, failure.message) not in known:
-            _log.warning("refused", device=step.device, error=failure.message)
+        if step in refused:
+            given_up.add(step.device)
+        elif step.device not in given_up:
+            done.append(step)
+    return done

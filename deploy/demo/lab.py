@@ -77,7 +77,8 @@ class Lab:
             run("ip", "-n", fabric, "link", "set", port, "master", "fabric", "up")
             run("ip", "-n", netns, "addr", "add", f"{address}/24", "dev", PARENT)
             run("ip", "-n", netns, "link", "set", PARENT, "mtu", str(UNDERLAY_MTU), "up")
-        self.cli("install-cni", "--bin-dir", str(self.bin), "--conf-dir", str(self.folder / "net.d"))
+        places = ("--bin-dir", str(self.bin), "--conf-dir", str(self.folder / "net.d"))
+        self.cli("install-cni", *places)
 
     def environment(self, node: str) -> dict[str, str]:
         """The settings of one node's daemon; the database is one file for both."""

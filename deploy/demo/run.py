@@ -110,6 +110,7 @@ class Demo:
         self.results: dict[tuple[str, str], dict[str, Any]] = {}
 
     def title(self, text: str) -> None:
+        """Begin a chapter."""
         print(f"\n== {text}", flush=True)
 
     def claim(self, text: str, holds: bool, why: str = "") -> None:
@@ -301,7 +302,7 @@ def node_document(name: str, vtep: str) -> str:
     return (
         "---\napiVersion: v1\nkind: Node\nmetadata:\n"
         f"  name: {name}\n  annotations:\n"
-        f"    danm.k8s.io/vteps: '{{\"{PARENT}\": \"{vtep}\"}}'\n"
+        f'    danm.k8s.io/vteps: \'{{"{PARENT}": "{vtep}"}}\'\n'
     )
 
 

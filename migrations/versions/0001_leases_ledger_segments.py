@@ -89,9 +89,7 @@ def create_leases() -> None:
         sa.PrimaryKeyConstraint("id", name="lease_pkey"),
     )
     opened, pod = "held_to IS NULL", "held_to IS NULL AND pod_uid <> ''"
-    partial_index(
-        "lease_open_address_key", "lease", ["domain", "address"], opened, unique=True
-    )
+    partial_index("lease_open_address_key", "lease", ["domain", "address"], opened, unique=True)
     partial_index(
         "lease_open_interface_key",
         "lease",

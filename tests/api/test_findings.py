@@ -68,7 +68,7 @@ def test_a_wrong_type_is_told_with_its_path(fields: dict[str, Any], path: str, w
         ({"vlan": -1}, "write a number from 1 to 4094"),
         ({"vxlan": 16_777_216}, "write a number from 1 to 16777215"),
         ({"mtu": 67}, "write a number from 68 to 65535"),
-        ({"rt_tables": 256}, "write a number from 1 to 255"),
+        ({"rt_tables": 2**31}, "write a number from 1 to 2147483647"),
     ],
 )
 def test_a_number_out_of_range_is_told_the_range(fields: dict[str, Any], hint: str) -> None:

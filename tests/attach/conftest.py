@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from support.attaching import AttachNode, make_node, remove_node
-from support.netns import Namespaces
+from support.attaching import AttachNode, declare_three, make_node, remove_node
+from support.netns import Namespace, Namespaces
 
 
 @pytest.fixture
 def node(tmp_path: Path, namespaces: Namespaces) -> Iterator[AttachNode]:
+    """A node without networks."""
     made = make_node(tmp_path, namespaces)
     try:
         made.open()
@@ -18,3 +19,16 @@ def node(tmp_path: Path, namespaces: Namespaces) -> Iterator[AttachNode]:
         made.close()
     finally:
         remove_node(made)
+
+
+@pytest.fixture
+def three(node: AttachNode) -> AttachNode:
+    """A node with three networks and the pod web on all of them (`declare_three`)."""
+    declare_three(node)
+    return node
+
+
+@pytest.fixture
+def pod(namespaces: Namespaces) -> Namespace:
+    """The namespace of a sandbox."""
+    return namespaces.make("pod")

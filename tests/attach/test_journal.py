@@ -1,11 +1,22 @@
 """The journal of attachments."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from danmpy.attach.journal import AttachmentRecord, Journal, LinkRecord, Phase, read_records
-from danmpy.errors import NotReadyError
+from danmpy.attach.journal import (
+    AttachmentRecord,
+    Journal,
+    LinkRecord,
+    Phase,
+    file_name,
+    read_records,
+)
+from danmpy.errors import HostError, NotReadyError
 from danmpy.kernel.podlinks import PodLink, PodLinkConfig, PodRoute, PodRule
 
 RECORD = AttachmentRecord(
@@ -84,3 +95,61 @@ def test_a_reader_beside_the_daemon_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "c2@eth0.json").write_text("{")
     assert list(read_records(tmp_path)) == []
     assert (tmp_path / "c2@eth0.json").exists()
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A disk that takes no more than `size` bytes a file (setrlimit(2), RLIMIT_FSIZE)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_is_full_leaves_the_older_record_whole_and_no_scraps(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.write(RECORD)
+    with files_of_at_most(40), pytest.raises(HostError, match="cannot be written") as caught:
+        journal.write(RECORD.with_phase(Phase.ATTACHED))
+    assert "make room" in caught.value.hint
+    assert journal.read("c1", "eth0") == RECORD
+    journal.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c1@eth0.json", "lock"]
+    again = opened(tmp_path)
+    assert again.read_all() == (RECORD,)
+    again.close()
+
+
+def test_file_names_fit_a_directory_entry_and_differ_when_long_ids_differ_at_the_end() -> None:
+    ids = ["a" * length for length in (1, 64, 100, 101, 300, 5000)] + ["a" * 300 + "b"]
+    names = [file_name(one, "x" * 15) for one in ids]
+    assert len(set(names)) == len(ids)
+    assert max(map(len, names)) <= 255
+    assert names[1] == "a" * 64 + "@" + "x" * 15 + ".json"
+
+
+def test_a_long_container_id_is_found_again_and_forgotten_like_any_other(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    long = replace(RECORD, container_id="c" * 1000)
+    journal.write(long, durable=True)
+    journal.close()
+    journal = opened(tmp_path)
+    assert journal.read_container("c" * 1000) == (long,)
+    journal.remove(long)
+    journal.remove(long)
+    journal.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_folder_in_the_place_of_a_record_is_reported_and_disturbs_no_other(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "z@eth0.json").mkdir()
+    journal = opened(tmp_path)
+    journal.write(RECORD)
+    with pytest.raises(HostError, match="cannot be removed"):
+        journal.remove(replace(RECORD, container_id="z"))
+    journal.close()
+    assert tuple(read_records(tmp_path)) == (RECORD,)

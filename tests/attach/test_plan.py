@@ -17,6 +17,7 @@ from danmpy.api.specs import (
 from danmpy.attach.plan import (
     MadeInterface,
     addresses_by_interface,
+    alias_of,
     differences,
     host_link_name,
     plan_config,
@@ -211,3 +212,11 @@ def test_default_routes_cover_each_family_that_has_an_address() -> None:
     spec = replace(SPEC, default_gateways=(ip_address("fd00::1"),))
     config = plan_config(spec, [ip_interface("fd00::7/64")], "c1")
     assert [r.destination for r in config.routes] == [str(IPv6Network("::/0"))]
+
+
+def test_no_two_sandboxes_share_an_alias_and_none_is_longer_than_the_kernel_takes() -> None:
+    ids = ["c", "c" * 64, "c" * 65, "c" * 66, "c" * 4000, "c" * 64 + "~"]
+    aliases = [alias_of(one) for one in ids]
+    assert len(set(aliases)) == len(ids)
+    assert max(map(len, aliases)) <= 255
+    assert aliases[1] == "danmpy pod=" + "c" * 64

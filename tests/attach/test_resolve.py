@@ -10,6 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from danmpy.api.specs import AddressAsk, AddressMode, InterfaceAsk, NetworkSpec
+from danmpy.attach.resolve import ResolveContext, derived_mac, examine, resolve
+from danmpy.attach.values import Backend, InterfaceSpec
+from danmpy.errors import ConflictError, DanmpyError, IntentError, NotReadyError
 from support.specs import (
     DYNAMIC,
     NONE,
@@ -21,11 +26,6 @@ from support.specs import (
     static,
     tenant_key,
 )
-
-from danmpy.api.specs import AddressAsk, AddressMode, InterfaceAsk, NetworkSpec
-from danmpy.attach.resolve import ResolveContext, derived_mac, resolve
-from danmpy.attach.values import Backend, InterfaceSpec
-from danmpy.errors import ConflictError, IntentError, NotReadyError
 
 MGMT = tenant_key("mgmt")
 DATA = tenant_key("data")
@@ -364,3 +364,15 @@ def test_the_mtu_of_the_network_is_handed_on() -> None:
 def test_a_conflict_is_its_own_kind_of_error() -> None:
     with pytest.raises(ConflictError):
         solve(ask(MGMT, name="a"), ask(MGMT, name="a"))
+
+
+def test_each_entry_can_be_examined_by_itself_so_that_every_problem_is_told() -> None:
+    known = {spec.key: spec for spec in NETWORKS}
+    asks = (ask(tenant_key("nope")), ask(DATA, DYNAMIC), ask(MGMT, ip6=DYNAMIC))
+    first, second, third = examine(pod(), asks, known, CONTEXT)
+    assert isinstance(first, DanmpyError)
+    assert str(first) == refusal(*asks), "what resolve stops at is among them"
+    assert isinstance(second, InterfaceSpec)
+    assert (second.index, second.name) == (1, "data1")
+    assert isinstance(third, IntentError)
+    assert "interface 2 on TenantNetwork/blue/mgmt" in str(third)

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from support.specs import DYNAMIC, ask, network, pod, route, tenant_key
 
 from danmpy.api.specs import InterfaceAsk, NetworkSpec
 from danmpy.attach.resolve import ResolveContext, resolve
 from danmpy.attach.values import InterfaceSpec
 from danmpy.errors import IntentError
+from support.specs import DYNAMIC, ask, network, pod, route, tenant_key
 
 A, B = tenant_key("a"), tenant_key("b")
 R1 = route("172.16.0.0/16", "10.0.0.1")

@@ -3,12 +3,15 @@
 import socket
 import stat
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from danmpy.attach.server import CniServer
+from danmpy.attach import server as server_module
+from danmpy.attach.server import WORKERS, CniServer
 from danmpy.attach.wire import WireAnswer, WireRequest, encode_request, read_answer
 from danmpy.errors import HostError, NotReadyError
 
@@ -102,3 +105,110 @@ def test_a_file_in_the_way_is_not_deleted(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="is no socket"):
         CniServer(tmp_path / "s", echo).start()
     assert (tmp_path / "s").read_text() == "precious"
+
+
+@contextmanager
+def serving(path: Path, answer: object = echo) -> Iterator[CniServer]:
+    server = CniServer(path, answer)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def connect(path: Path, stack: ExitStack) -> socket.socket:
+    client = stack.enter_context(socket.socket(socket.AF_UNIX))
+    client.settimeout(5)
+    client.connect(str(path))
+    return client
+
+
+def test_callers_that_send_nothing_or_half_keep_nobody_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with serving(path), ExitStack() as stack:
+        for number in range(4 * WORKERS):
+            client = connect(path, stack)
+            client.sendall(REQUEST[: number % len(REQUEST)])
+        began = time.monotonic()
+        assert call(path, REQUEST).status == 3
+        assert time.monotonic() - began < 1
+
+
+def test_a_caller_that_sends_byte_by_byte_is_answered(tmp_path: Path) -> None:
+    with serving(tmp_path / "s"), ExitStack() as stack:
+        client = connect(tmp_path / "s", stack)
+        for byte in REQUEST:
+            client.sendall(bytes([byte]))
+        assert read_answer(client.recv).stdout == b"ADD{}"
+
+
+def test_a_request_and_an_answer_of_megabytes_pass(tmp_path: Path) -> None:
+    big = encode_request(WireRequest(environ={"CNI_COMMAND": "GC"}, stdin=b"x" * 8_000_000))
+    with serving(tmp_path / "s"):
+        assert len(call(tmp_path / "s", big).stdout) == 8_000_002
+
+
+def test_a_caller_that_is_not_done_in_time_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "READ_TIMEOUT_S", 0.1)
+    with serving(tmp_path / "s"), ExitStack() as stack:
+        client = connect(tmp_path / "s", stack)
+        client.sendall(REQUEST[:10])
+        assert client.recv(1) == b""
+        assert call(tmp_path / "s", REQUEST).status == 3
+
+
+def test_closing_lets_go_of_callers_that_were_still_sending(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        server = CniServer(tmp_path / "s", echo)
+        server.start()
+        client = connect(tmp_path / "s", stack)
+        client.sendall(REQUEST[:10])
+        began = time.monotonic()
+        server.close()
+        server.close()
+        assert time.monotonic() - began < 2
+        assert client.recv(1) == b""
+        with pytest.raises(FileNotFoundError):
+            connect(tmp_path / "s", stack)
+
+
+def test_a_caller_that_went_away_disturbs_nobody(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    def slow(request: WireRequest) -> WireAnswer:
+        release.wait(5)
+        return WireAnswer(status=0, stdout=b"x" * 1_000_000)
+
+    with serving(tmp_path / "s", slow), ExitStack() as stack:
+        connect(tmp_path / "s", stack).sendall(REQUEST)
+        stack.close()
+        release.set()
+        assert call(tmp_path / "s", REQUEST).status == 0
+
+
+def test_more_calls_than_workers_are_all_answered(tmp_path: Path) -> None:
+    answers: list[WireAnswer] = []
+
+    def slow(request: WireRequest) -> WireAnswer:
+        time.sleep(0.01)
+        return echo(request)
+
+    with serving(tmp_path / "s", slow):
+        clients = [
+            threading.Thread(target=lambda: answers.append(call(tmp_path / "s", REQUEST)))
+            for _ in range(5 * WORKERS)
+        ]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(10)
+    assert [answer.status for answer in answers] == [3] * (5 * WORKERS)
+
+
+def test_a_socket_path_that_is_too_long_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="cannot listen") as caught:
+        CniServer(tmp_path / ("s" * 120), echo).start()
+    assert "107 bytes" in caught.value.hint

@@ -18,6 +18,7 @@ from danmpy.attach.wire import (
     forwarded,
     read_answer,
     read_request,
+    request_size,
 )
 from danmpy.errors import WireError
 
@@ -93,3 +94,20 @@ def test_what_is_no_request_is_refused(data: bytes) -> None:
 def test_an_answer_with_bytes_left_over_is_refused() -> None:
     with pytest.raises(WireError, match="follow"):
         decode_answer(encode_answer(WireAnswer(status=0)) + b"x")
+
+
+@given(st.dictionaries(_NAMES, _VALUES), st.binary(max_size=50), st.binary(max_size=5))
+def test_the_size_of_a_request_is_known_before_its_last_block_and_never_wrong(
+    environ: dict[str, str], stdin: bytes, more: bytes
+) -> None:
+    data = encode_request(WireRequest(environ=environ, stdin=stdin))
+    sizes = [request_size(data[:end]) for end in range(len(data) + 1)]
+    assert set(sizes) <= {None, len(data)}
+    assert sizes[-1] == request_size(data + more) == len(data)
+
+
+def test_a_stream_that_can_be_no_request_is_refused_at_its_first_wrong_byte() -> None:
+    with pytest.raises(WireError):
+        request_size(b"G")
+    with pytest.raises(WireError, match="bigger"):
+        request_size(MAGIC + (MAX_BLOCK + 1).to_bytes(4, "big"))

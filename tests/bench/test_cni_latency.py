@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 
 from support.netns import Namespace, Namespaces
-from support.node import Node, Nodes, Pod, cluster_network, pod_manifest
+from support.node import Node, Nodes, Pod, cluster_network, network, pod_manifest
 from support.requirements import CNI_PLUGINS, need
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 
 ROUNDS = 60
 CROWD, CROWD_ROUNDS = 10, 8
-INTERFACES = (1, 3)
+MACVLANS = ("net0", "net1", "net2")
 
 
 @dataclass(slots=True)
@@ -62,23 +62,24 @@ def start(argv: Sequence[str], environ: dict[str, str], stdin: bytes = b"") -> b
 
 
 class Reference:
-    """The reference plugins: one macvlan with host-local for each interface, one after the other.
+    """The reference plugins: one with host-local for each interface, one after the other.
 
     They must be started in the node's namespace, where their master is.
     """
 
-    def __init__(self, folder: Path, master: str) -> None:
+    def __init__(self, folder: Path, plugin: str, number: int = 0) -> None:
         self._folder = folder
-        self._master = master
+        self._plugin = plugin
+        self._number = number
 
-    def _config(self, number: int) -> bytes:
+    def _config(self, position: int) -> bytes:
+        number = self._number + position
         return json.dumps(
             {
                 "cniVersion": "1.0.0",
                 "name": f"ref{number}",
-                "type": "macvlan",
-                "master": self._master,
-                "mode": "bridge",
+                "type": self._plugin,
+                **({"master": "ens4"} if self._plugin == "macvlan" else {"bridge": "refbr"}),
                 "ipam": {
                     "type": "host-local",
                     "dataDir": str(self._folder / "host-local"),
@@ -88,17 +89,18 @@ class Reference:
         ).encode()
 
     def call(self, verb: str, pod: Pod, count: int) -> None:
+        """ADD or DEL of `count` interfaces."""
         order = range(count) if verb == "ADD" else reversed(range(count))
-        for number in order:
+        for position in order:
             environ = {
                 "CNI_COMMAND": verb,
                 "CNI_CONTAINERID": pod.container_id,
                 "CNI_NETNS": str(pod.netns.path),
-                "CNI_IFNAME": f"eth{number}",
+                "CNI_IFNAME": f"eth{position}",
                 "CNI_PATH": str(CNI_PLUGINS),
                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             }
-            start([str(CNI_PLUGINS / "macvlan")], environ, self._config(number))
+            start([str(CNI_PLUGINS / self._plugin)], environ, self._config(position))
 
 
 def inside_namespace(namespace: Namespace, work: Callable[[], object]) -> object:
@@ -148,18 +150,19 @@ def bench_node(nodes: Nodes, namespaces: Namespaces) -> Iterator[Node]:
     node.write(
         "networks.yaml",
         *(
-            cluster_network(f"net{number}", host_device="ens4", cidr=f"10.{110 + number}.0.0/16")
-            for number in range(3)
+            cluster_network(name, host_device="ens4", cidr=f"10.{110 + number}.0.0/16")
+            for number, name in enumerate(MACVLANS)
         ),
+        network("ClusterNetwork", "lan", network_type="bridge", cidr="10.120.0.0/16"),
     )
     node.start()
     yield node
     node.daemon.stop()
 
 
-def declare(node: Node, pods: Sequence[Pod], count: int) -> None:
-    """All `pods` want `count` interfaces."""
-    wanted = [{"clusterNetwork": f"net{number}", "ip": "dynamic"} for number in range(count)]
+def declare(node: Node, pods: Sequence[Pod], *networks: str) -> None:
+    """All `pods` want an interface on each of `networks`."""
+    wanted = [{"clusterNetwork": name, "ip": "dynamic"} for name in networks]
     node.write("pods.yaml", *(pod_manifest(pod.namespace, pod.name, *wanted) for pod in pods))
 
 
@@ -167,52 +170,68 @@ def report(*lines: object) -> None:
     print(*lines, sep="\n", flush=True)
 
 
-def test_latency_of_one_after_the_other(bench_node: Node, nodes: Nodes, tmp_path: Path) -> None:
-    floor = {
-        "fork and exec of /bin/true": ["/bin/true"],
-        "python3 -I -S -c pass": ["/usr/bin/python3", "-I", "-S", "-c", "pass"],
-    }
-    series = {name: Series(name) for name in floor}
-    pod = nodes.pod("seq")
-    reference = Reference(tmp_path, "ens4")
-    for count in INTERFACES:
-        for who in ("danmpy", "reference"):
-            for verb in ("ADD", "DEL"):
-                series[f"{who} {verb} {count}"] = Series(f"{who} {verb}, {count} interface(s)")
+FLOOR = {
+    "fork and exec of /bin/true": ["/bin/true"],
+    "python3 -I -S -c pass": ["/usr/bin/python3", "-I", "-S", "-c", "pass"],
+}
 
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing that both sides do: `networks` of ours beside as many of the reference's."""
+
+    name: str
+    networks: tuple[str, ...]
+    reference: Reference
+
+
+def compare(node: Node, pod: Pod, case: Case) -> tuple[Series, ...]:
+    """ADD and DEL of both sides in turns, with the floor between them."""
     calls: dict[str, Callable[[str], None]] = {
-        "danmpy": lambda verb: ours(bench_node, verb, pod),
-        "reference": lambda verb: reference.call(verb, pod, count),
+        "danmpy": lambda verb: ours(node, verb, pod),
+        "reference": lambda verb: case.reference.call(verb, pod, len(case.networks)),
     }
+    series = {
+        (who, verb): Series(f"{who} {verb}, {case.name}")
+        for who in calls
+        for verb in ("ADD", "DEL")
+    }
+    floor = {name: Series(name) for name in FLOOR}
 
     def one_round() -> None:
-        for name, argv in floor.items():
-            series[name].values.append(timed(lambda a=argv: start(a, {})))
-        for who, call in calls.items():
-            for verb in ("ADD", "DEL"):
-                series[f"{who} {verb} {count}"].values.append(timed(lambda c=call, v=verb: c(v)))
+        for name, argv in FLOOR.items():
+            floor[name].values.append(timed(lambda: start(argv, {})))  # noqa: B023 - called here
+        for (who, verb), each in series.items():
+            each.values.append(timed(lambda: calls[who](verb)))  # noqa: B023 - called here
 
-    for count in INTERFACES:
-        declare(bench_node, [pod], count)
-        for _ in range(3):
-            ours(bench_node, "ADD", pod)
-            ours(bench_node, "DEL", pod)
-        for _ in range(ROUNDS):
-            inside_namespace(bench_node.namespace, one_round)
-    report("", *series.values())
-    for count in INTERFACES:
-        for verb in ("ADD", "DEL"):
-            ratio = series[f"danmpy {verb} {count}"].p50 / series[f"reference {verb} {count}"].p50
-            report(f"ratio danmpy / reference, {verb}, {count} interface(s): {ratio:.2f}")
-    bare = series["python3 -I -S -c pass"].p50
-    report(f"ratio danmpy ADD 1 / bare python3: {series['danmpy ADD 1'].p50 / bare:.2f}")
+    declare(node, [pod], *case.networks)
+    for verb in ("ADD", "DEL") * 3:
+        calls["danmpy"](verb)
+    for _ in range(ROUNDS):
+        inside_namespace(node.namespace, one_round)
+    report("", *floor.values(), *series.values())
+    for verb in ("ADD", "DEL"):
+        ratio = series["danmpy", verb].p50 / series["reference", verb].p50
+        report(f"ratio danmpy / reference, {verb}, {case.name}: {ratio:.2f}")
+    return (*floor.values(), *series.values())
+
+
+def test_latency_of_one_after_the_other(bench_node: Node, nodes: Nodes, tmp_path: Path) -> None:
+    macvlan = Reference(tmp_path, "macvlan")
+    for case in (
+        Case("1 macvlan", MACVLANS[:1], macvlan),
+        Case("3 macvlan", MACVLANS, macvlan),
+        Case("1 bridge", ("lan",), Reference(tmp_path, "bridge", number=9)),
+    ):
+        floor = compare(bench_node, nodes.pod("seq"), case)
+        bare, add = floor[1], floor[2]
+        report(f"ratio danmpy ADD / bare python3, {case.name}: {add.p50 / bare.p50:.2f}")
 
 
 def test_pods_a_second_ten_at_once(bench_node: Node, nodes: Nodes, tmp_path: Path) -> None:
-    count = 3
     pods = [nodes.pod(f"p{number}") for number in range(CROWD)]
-    declare(bench_node, pods, count)
-    reference = Reference(tmp_path, "ens4")
+    declare(bench_node, pods, *MACVLANS)
+    reference = Reference(tmp_path, "macvlan")
     latencies = {
         "danmpy": Series("danmpy ADD, 3 interfaces, 10 at once"),
         "reference": Series("reference ADD, 3 interfaces, 10 at once"),
@@ -220,7 +239,7 @@ def test_pods_a_second_ten_at_once(bench_node: Node, nodes: Nodes, tmp_path: Pat
     rates: dict[str, list[float]] = {"danmpy": [], "reference": []}
     calls = {
         "danmpy": lambda verb, pod: ours(bench_node, verb, pod),
-        "reference": lambda verb, pod: reference.call(verb, pod, count),
+        "reference": lambda verb, pod: reference.call(verb, pod, len(MACVLANS)),
     }
 
     def one(who: str, verb: str, pod: Pod) -> float:

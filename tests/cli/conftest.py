@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.console import World
+from support.console import INTERNAL, SHARED, TENANTS, World
 from support.netns import Namespaces
 
 
@@ -39,3 +39,11 @@ def world(tmp_path: Path, namespaces: Namespaces, clean_environment: None) -> Wo
     made = World(tmp_path, namespace)
     made.upgrade()
     return made
+
+
+@pytest.fixture
+def blue(world: World) -> World:
+    """A node whose networks are there."""
+    world.write("networks.yaml", TENANTS, INTERNAL, SHARED)
+    world.look()
+    return world

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danmpy.cli.args import choose_network, parse_address, parse_pod, parse_time
+from danmpy.cli.args import choose_network, nearest_pod, parse_address, parse_pod, parse_time
 from danmpy.clock import to_rfc3339, wall_clock
 from danmpy.errors import IntentError
 
@@ -110,6 +110,8 @@ def test_a_name_that_two_networks_have_is_refused_and_both_are_named() -> None:
         ("fronted", "did you mean TenantNetwork/blue/frontend?"),
         ("TenantNetwork/blue/fronted", "did you mean TenantNetwork/blue/frontend?"),
         ("ClusterNetwork/sharde", "did you mean ClusterNetwork/shared?"),
+        ("blue/internl", "did you mean TenantNetwork/blue/internal?"),
+        ("red/internl", "did you mean TenantNetwork/red/internal?"),
         ("zzz", "danmpy networks lists them"),
     ],
 )
@@ -122,3 +124,19 @@ def test_an_unknown_network_names_the_nearest_known(text: str, hint: str) -> Non
 def test_with_no_network_known_at_all_the_places_to_look_are_named() -> None:
     with pytest.raises(IntentError, match=r"check intent\.path and database_url"):
         choose_network("a", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("blue/wbe-0", "did you mean blue/web-0?"),
+        ("green/web-0", "did you mean blue/web-0?"),
+        ("green/other", "check the name, and intent.path"),
+    ],
+)
+def test_an_unknown_pod_names_the_nearest_or_its_namesake(text: str, hint: str) -> None:
+    assert nearest_pod(text, [("blue", "web-0"), ("red", "db")]) == hint
+
+
+def test_without_any_pod_the_intent_is_named() -> None:
+    assert nearest_pod("blue/web", ()) == "the intent names no pod at all"

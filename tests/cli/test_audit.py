@@ -6,15 +6,19 @@ import csv
 import io
 import json
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from danmpy.bootstrap import open_audit, open_leases, open_ledger
-from danmpy.clock import to_rfc3339
+from danmpy.clock import to_rfc3339, wall_clock
+from danmpy.db.engine import open_engine
+from danmpy.ipam.leases import LeaseStore
 from danmpy.ipam.values import Lease, LeaseOwner, LeaseRequest
 from support.console import World
+from support.processes import clean_environment, danmpy_argv
 from support.specs import DYNAMIC, cluster_key, network, tenant_key
 
 LEASE_FIELDS = {
@@ -274,3 +278,37 @@ def test_times_are_rfc_3339_in_utc_and_can_be_asked_for_again(past: World) -> No
         "web",
     }
     assert to_rfc3339(audit.database_time()) > item["from"]
+
+
+@pytest.mark.system
+def test_every_question_is_answered_by_postgresql_as_well(
+    paper: World, postgresql_url: str
+) -> None:
+    paper.config.write_text(paper.config.read_text() + f"database_url: {postgresql_url}\n")
+
+    def ask(*words: str) -> Any:
+        done = subprocess.run(
+            danmpy_argv(*words, "-o", "json", "--config", str(paper.config)),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=clean_environment(),
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    engine = open_engine(postgresql_url)
+    try:
+        leases = LeaseStore(engine, wall_clock, 120)
+        owner = LeaseOwner(
+            namespace="blue", pod="web", pod_uid="uid-web", container_id="box", node="node-a"
+        )
+        leases.bind(owner, [LeaseRequest(interface="eth0", network=BLUE, ip=DYNAMIC)])
+    finally:
+        engine.dispose()
+    holder = ask("audit", "who", "10.10.0.1")["holder"]
+    assert (holder["pod"], set(holder)) == ("web", LEASE_FIELDS)
+    assert ask("audit", "history", "--pod", "blue/web")["items"] == [holder]
+    assert ask("audit", "events")["items"][0]["kind"] == "ALLOCATE"
+    assert ask("audit", "verify")["ok"] is True
+    assert ask("audit", "usage")["items"] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 import threading
 import time
 
@@ -154,3 +155,68 @@ def test_what_a_person_broke_in_a_pod_is_found_also_while_the_daemon_is_down(
     assert kinds(world.ask("audit", "diff", code=1)) == ["AddressMissing"]
     pod.netns.ip("link", "del", "eth0")
     assert kinds(world.ask("audit", "diff", code=1)) == ["LinkGone"]
+
+
+@pytest.mark.system
+def test_pods_that_come_and_go_meanwhile_are_no_differences(node: Node, nodes: Nodes) -> None:
+    (node.intent / "networks.yaml").write_text(SHARED)
+    interface = {"clusterNetwork": "shared", "ip": "dynamic"}
+    node.write("pods.yaml", *(pod_manifest("blue", f"web{n}", interface) for n in range(40)))
+    node.start()
+    world = World.of(node)
+    boxes = [nodes.pod(f"web{n}") for n in range(40)]
+    stop = threading.Event()
+    failed: list[str] = []
+
+    def work() -> None:
+        for box in boxes:
+            if stop.is_set():
+                return
+            answers = (node.add(box), node.delete(box))
+            failed.extend(answer.error for answer in answers if not answer.ok)
+
+    churning = threading.Thread(target=work)
+    churning.start()
+    try:
+        looked = [world.ask("audit", "diff")["items"] for _ in range(3)]
+    finally:
+        stop.set()
+        churning.join()
+    assert looked == [[], [], []]
+    assert world.ask("audit", "history")["items"], "pods came and went"
+    assert failed == []
+
+
+def test_an_address_that_two_leases_hold_at_once_is_a_difference(shared: World) -> None:
+    for name in ("one", "two"):
+        shared.write(f"{name}.json", json.dumps(pod_manifest("blue", name, node="node-b")))
+        hold(shared, name, node="node-b")
+    path = shared.folder / "state" / "danmpy.db"
+    with sqlite3.connect(path) as database:
+        names = database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        for (name,) in names.fetchall():
+            database.execute(f"DROP TRIGGER {name}")
+        wanted = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql LIKE '%UNIQUE%'"
+        for (name,) in database.execute(wanted).fetchall():
+            database.execute(f"DROP INDEX {name}")
+        database.execute("UPDATE lease SET address = (SELECT min(address) FROM lease)")
+    database.close()
+    assert "HeldTwice" in kinds(shared.ask("audit", "diff", code=1))
+
+
+def test_a_journal_that_was_altered_is_a_part_that_could_not_be_read(shared: World) -> None:
+    folder = shared.folder / "state" / "attachments"
+    folder.mkdir()
+    record = {
+        "container_id": "box",
+        "ifname": "eth0",
+        "phase": "attached",
+        "netns": "/run/netns/none",
+        "links": [{"name": "eth0", "network": "ClusterNetwork/shared", "delegate": "{}"}],
+    }
+    (folder / "box@eth0.json").write_text(json.dumps(record))
+    hold(shared, "ghost")
+    answer = shared.danmpy("audit", "diff", "-o", "json")
+    assert answer.code == 3
+    assert any(line.startswith("danmpy: attachments: ") for line in answer.lines)
+    assert "LeaseWithoutInterface" not in kinds(answer.data), "nobody looked at interfaces"

@@ -54,6 +54,12 @@ def test_line_breaks_in_foreign_words_do_not_make_more_lines() -> None:
     assert outcome(HostError("a\n  b", hint="c\nd")) == (3, "danmpy: a b (c d)\n")
 
 
+def test_terminal_codes_in_foreign_words_are_not_passed_on() -> None:
+    code, line = outcome(IntentError("a\x1b[2Jb", hint="c\x07"))
+    assert code == 2
+    assert line == "danmpy: a\N{REPLACEMENT CHARACTER}[2Jb (c\N{REPLACEMENT CHARACTER})\n"
+
+
 def test_a_bug_of_ours_is_one_line_that_says_where_and_never_a_traceback() -> None:
     code, line = outcome(KeyError("x"))
     assert code == 70

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from danmpy.cli.output import Column, Format, Listing, emit, print_table
+from danmpy.cli.output import Column, Format, Listing, emit, print_table, short_number, shown
 
 COLUMNS = [
     Column(title="NAME", text=lambda item: item["name"]),
@@ -137,3 +137,21 @@ def test_a_long_list_streams(capsys: pytest.CaptureFixture[str]) -> None:
 
     emit(listing(numbers()), Format.JSONL)
     assert seen[2] > 0
+
+
+def test_numbers_that_nobody_counts_are_short_in_a_table() -> None:
+    assert short_number(254) == 254
+    assert short_number(2**64 - 2) == "1.8e+19"
+    assert short_number("10.0.0.0/8") == "10.0.0.0/8"
+
+
+def test_what_is_shown_never_steers_a_terminal() -> None:
+    assert shown("a\x1b[31mb\r") == "a\N{REPLACEMENT CHARACTER}[31mb\N{REPLACEMENT CHARACTER}"
+    assert shown(None) == shown("") == "-"
+
+
+def test_an_unknown_time_of_the_database_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    emit(
+        Listing(items=(), columns=(), fields=(), database_time=None).with_empty("none"), Format.JSON
+    )
+    assert json.loads(capsys.readouterr().out) == {"items": [], "database_time": None}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from danmpy.intent.checking import check_documents
+from danmpy.intent.documents import read_documents
 from danmpy.intent.values import Problem
 from support.manifests import core_manifest, documents, network_manifest
 
@@ -66,3 +67,75 @@ def test_a_namespace_that_may_not_attach_is_told() -> None:
 @pytest.mark.parametrize("twice", [pod({"ip": "x"}), pod()])
 def test_a_second_pod_of_one_name_is_not_judged(twice: dict[str, Any]) -> None:
     assert [p.code for p in check(pod(), twice)] == ["ObjectTwice"]
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"])
+def test_a_workload_is_judged_by_the_pods_it_would_make(kind: str) -> None:
+    made = pod({"tenantNetwork": "interna"})
+    template = {"template": {"metadata": {"annotations": made["metadata"]["annotations"]}}}
+    spec = {"jobTemplate": {"spec": template}} if kind == "CronJob" else template
+    metadata = {"name": "web", "namespace": "blue"}
+    workload = {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec}
+    (problem,) = check(INTERNAL, workload, pod({"tenantNetwork": "internal"}))
+    assert (problem.subject, problem.code) == (f"{kind}/blue/web", "NetworkUnknown")
+
+
+@pytest.mark.parametrize("spec", [None, 5, {}, {"template": None}, {"template": {"metadata": 5}}])
+def test_a_workload_that_asks_for_nothing_is_fine(spec: Any) -> None:
+    assert check(core_manifest("Deployment", "web", "blue", spec=spec)) == ()
+
+
+def test_a_workload_without_a_name_is_told() -> None:
+    assert [p.code for p in check({"kind": "Deployment", "metadata": None})] == ["NameMissing"]
+
+
+def test_manifests_as_danms_users_have_them_are_accepted_as_they_are() -> None:
+    text = """
+apiVersion: danm.io/v1
+kind: TenantConfig
+metadata: {name: profiles}
+hostDevices:
+- {name: ens4, vniType: vlan, vniRange: "1000-2000,2500"}
+- {name: ens5, vniType: vxlan, vniRange: 2000-3000}
+- {name: vendor.example/vf_pool}
+networkIds: {flannel: flannel}
+---
+apiVersion: danm.k8s.io/v1
+kind: TenantNetwork
+metadata: {name: data, namespace: vnf, creationTimestamp: null}
+spec:
+  NetworkID: data
+  Options:
+    host_device: ens5
+    container_prefix: eth0
+    rt_tables: 200
+    cidr: 10.240.1.0/24
+    allocation_pool: {start: 10.240.1.100, end: 10.240.1.200}
+    allocation_pool_v6: {}
+    net6: 2001:db8:85a3::8a2e:0:0/80
+    routes: {10.50.0.0/16: 10.240.1.1}
+    routes6: {"2001:db8:ffff::/48": "2001:db8:85a3::8a2e:0:1"}
+---
+apiVersion: danm.k8s.io/v1
+kind: TenantNetwork
+metadata: {name: management, namespace: vnf}
+spec: {NetworkID: i_know_better, NetworkType: flannel}
+---
+apiVersion: danm.k8s.io/v1
+kind: DanmNet
+metadata: {name: fast, namespace: vnf}
+spec:
+  NetworkID: fast
+  NetworkType: sriov
+  Options: {device_pool: vendor.example/vf_pool, vlan: 250, container_prefix: first_path}
+---
+apiVersion: danm.k8s.io/v1
+kind: ClusterNetwork
+metadata: {name: default}
+spec: {NetworkID: flannel, NetworkType: flannel, AllowedTenants: [vnf]}
+"""
+    found = read_documents(text.encode(), "f.yaml")
+    assert not isinstance(found, Problem)
+    asked = pod({"tenantNetwork": "data", "proutes": {"10.1.0.0/16": "10.240.1.1"}})
+    asked["metadata"]["namespace"] = "vnf"
+    assert check_documents((*found, *documents(asked))) == ()

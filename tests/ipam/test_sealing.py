@@ -22,7 +22,7 @@ NET = network(tenant_key("internal"), v4="10.0.0.0/24", v6="2001:db8::/64", vni=
 
 
 def some_history(world: World) -> None:
-    """Three pods: one is gone, one got a new sandbox, one has told its MAC; twelve events in two seals."""
+    """Three pods: one is gone, one has a new sandbox, one told its MAC. 12 events, two seals."""
     for name in ("gone", "again", "stays"):
         world.leases.bind(
             owner(name), [LeaseRequest(interface="net1", network=NET, ip=DYNAMIC, ip6=DYNAMIC)]
@@ -155,6 +155,19 @@ def test_the_database_itself_refuses_to_change_the_ledger(world) -> None:
             world.sql(statement)
 
 
+ADD_EVENT = """
+    INSERT INTO event (txid, uid, at, effective_at, kind, digest)
+    SELECT txid, 'new', at, at, kind, digest FROM event WHERE seq = 2
+"""
+COPIED = """
+    pool_id, network, network_uid, domain, family, address, address_text, prefix, interface,
+    namespace, pod_uid, container_id, node, mode, pooled
+"""
+ADD_LEASE = f"""
+    INSERT INTO lease ({COPIED}, pod, held_from, held_to, end_reason)
+    SELECT {COPIED}, 'invented', held_from - 10, held_from - 5, 'released' FROM lease WHERE id = 1
+"""
+
 TAMPERING = {
     "a changed event": (
         "UPDATE event SET pod = 'nobody' WHERE seq = 2",
@@ -172,12 +185,7 @@ TAMPERING = {
         "EventsRemoved",
         "seal 2",
     ),
-    "an added event": (
-        "INSERT INTO event (txid, uid, at, effective_at, kind, digest) "
-        "SELECT txid, 'new', at, at, kind, digest FROM event WHERE seq = 2",
-        "LeaseRemoved",
-        "event 14",
-    ),
+    "an added event": (ADD_EVENT, "LeaseRemoved", "event 14"),
     "two events that changed their places": (
         "UPDATE event SET seq = CASE seq WHEN 2 THEN 1000 ELSE seq END WHERE seq = 2",
         "EventsRewritten",
@@ -215,16 +223,18 @@ TAMPERING = {
         "LeaseChanged",
         "lease 5",
     ),
-    "a removed lease": ("DELETE FROM lease WHERE id = 3", "LeaseRemoved", "event 3"),
-    "an invented lease": (
-        "INSERT INTO lease (pool_id, network, network_uid, domain, family, address, address_text,"
-        " prefix, interface, namespace, pod, pod_uid, container_id, node, mode, pooled, held_from,"
-        " held_to, end_reason) SELECT pool_id, network, network_uid, domain, family, address,"
-        " address_text, prefix, interface, namespace, 'invented', pod_uid, container_id, node, mode,"
-        " pooled, held_from - 10, held_from - 5, 'released' FROM lease WHERE id = 1",
+    "a lease with a broken address": (
+        "UPDATE lease SET address = address_broken WHERE id = 1",
         "LeaseChanged",
-        "lease 10",
+        "lease 1",
     ),
+    "an event whose detail is no JSON": (
+        "UPDATE event SET detail = 'nonsense' WHERE seq = 2",
+        "EventChanged",
+        "event 2",
+    ),
+    "a removed lease": ("DELETE FROM lease WHERE id = 3", "LeaseRemoved", "event 3"),
+    "an invented lease": (ADD_LEASE, "LeaseChanged", "lease 10"),
 }
 
 
@@ -234,10 +244,11 @@ def test_verify_finds(world, what) -> None:
     some_history(world)
     world.bind(NET, "late")
     world.unlock_ledger()
-    other = b"\x0a\x00\x00\x63"
-    literal = f"'\\x{other.hex()}'::bytea" if world.is_postgresql else f"x'{other.hex()}'"
+    for name, data in (("address_next", b"\x0a\x00\x00\x63"), ("address_broken", b"\x0a")):
+        literal = f"'\\x{data.hex()}'::bytea" if world.is_postgresql else f"x'{data.hex()}'"
+        statement = statement.replace(name, literal)
 
-    world.sql(statement.replace("address_next", literal))
+    world.sql(statement)
     report = world.ledger.verify()
 
     assert not report.ok
@@ -245,6 +256,18 @@ def test_verify_finds(world, what) -> None:
     assert (kind, subject) in found, str(report)
     assert report.first.subject in str(report)
     assert json.dumps(report.to_json())
+
+
+def test_bytes_where_text_belongs_are_found_and_break_nothing(world) -> None:
+    if world.is_postgresql:
+        with pytest.raises(DBAPIError):
+            world.sql("UPDATE event SET pod = '\\x00'::bytea")
+        return
+    some_history(world)
+    world.unlock_ledger()
+    world.sql("UPDATE event SET pod = x'00' WHERE seq = 2")
+
+    assert world.ledger.verify().first.subject == "event 2"
 
 
 def test_an_event_that_was_forged_with_its_digest_breaks_the_seal(world) -> None:

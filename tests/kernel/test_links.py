@@ -1,8 +1,8 @@
-"""The node's links: one set of promises, kept by the real kernel and by the fake of the other tests."""
+"""The node's links: one set of promises, kept by the real kernel and by the fake of other tests."""
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Protocol
@@ -38,6 +38,8 @@ class Host(Protocol):
     def read(self) -> HostFacts: ...
 
     def apply(self, change: LinkChange) -> None: ...
+
+    def remove_links(self, changes: Sequence[RemoveLink]) -> None: ...
 
 
 class Stage:
@@ -315,6 +317,16 @@ def test_a_removed_bridge_lets_its_ports_go(stage: Stage) -> None:
     assert stage.link("vx700").master == 0
 
 
+def test_many_links_are_removed_together_and_no_other(stage: Stage) -> None:
+    names = [f"vx{vni}" for vni in range(1, 21)]
+    for vni, name in enumerate(names, 1):
+        stage.apply(vxlan(name, vxlan=replace(V4, vni=vni)))
+    removals = [RemoveLink(name=name, index=stage.link(name).index) for name in names[1:]]
+    gone = RemoveLink(name="gone", index=99999)
+    stage.host.remove_links([gone, *removals, RemoveLink(name="never-there")])
+    assert {link.name for link in stage.host.read().links if link.kind == "vxlan"} == {"vx1"}
+
+
 def test_what_stands_on_a_parent_goes_with_it(stage: Stage) -> None:
     stage.apply(vxlan())
     stage.drop("ens4")
@@ -356,6 +368,13 @@ def test_a_vlan_follows_its_parent_down_and_to_a_smaller_mtu(vlan_stage: Stage) 
         vlan_stage.apply(ChangeLink(name="ens4.7", up=True))
 
 
+def test_a_link_that_is_up_is_renamed_also_by_an_older_kernel(vlan_stage: Stage) -> None:
+    vlan_stage.apply(vlan(name="wrong"), ChangeLink(name="wrong", up=True))
+    vlan_stage.apply(ChangeLink(name="wrong", rename="ens4.7"))
+    assert vlan_stage.link("ens4.7").up
+    assert not vlan_stage.has("wrong")
+
+
 def test_a_vlan_with_more_mtu_than_its_parent_is_refused(vlan_stage: Stage) -> None:
     with pytest.raises(HostError):
         vlan_stage.apply(vlan(mtu=1501))
@@ -386,14 +405,17 @@ def test_a_link_that_cannot_be_marked_is_taken_away_again(real: RealStage) -> No
     assert not real.has("vx700")
 
 
-def test_the_node_itself_has_no_address_on_a_tenants_wire(real: RealStage) -> None:
-    real.apply(
-        vxlan(), bridge(), ChangeLink(name="vx700", up=True), ChangeLink(name="br-1", up=True)
-    )
+def test_the_node_itself_is_not_on_a_tenants_wire(real: RealStage) -> None:
+    real.apply(vxlan(), ChangeLink(name="vx700", up=True))
+    real.apply(bridge(), ChangeLink(name="br-1", up=True))
     shown = real.namespace.ip("-6", "address", "show", "scope", "link").stdout
     assert "vx700" not in shown
     assert "br-1" not in shown
     assert "ens4" in shown
+    for name in ("vx700", "br-1"):
+        for setting in ("arp_ignore", "rp_filter"):
+            path = f"/proc/sys/net/ipv4/conf/{name}/{setting}"
+            assert real.namespace.run("cat", path).stdout == "1\n"
 
 
 def test_addresses_that_cannot_be_used_yet_are_not_there(real: RealStage) -> None:

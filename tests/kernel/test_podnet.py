@@ -264,8 +264,8 @@ def test_a_parent_that_vanished_is_try_again_and_a_second_owner_of_a_mac_is_name
             net.add_link(MACVLAN, 999_999)
         net.add_link(MACVLAN, index_of(PARENT))
         net.configure("eth0", PodLinkConfig(alias="a", ipv6=False))
-        with pytest.raises(HostError, match="eth1") as caught:
-            net.add_link(replace(MACVLAN, name="eth1"), index_of(PARENT))
+        net.add_link(replace(MACVLAN, name="eth1"), index_of(PARENT))
+        with pytest.raises(HostError, match="bring eth1 up") as caught:
             net.configure("eth1", PodLinkConfig(alias="a", ipv6=False))
     assert "MAC" in caught.value.hint
 

@@ -363,7 +363,11 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "master": st.integers(0, 8),
     "name": st.sampled_from(NAMES),
 }
-OF_KIND = {"vxlan": {"vlan_id"}, "vlan": {"vxlan", "flooding"}, "bridge": {"vxlan", "vlan_id"}}
+OF_KIND = {
+    "vxlan": {"vlan_id"},
+    "vlan": {"vxlan", "flooding"},
+    "bridge": {"vxlan", "vlan_id", "flooding"},
+}
 
 
 def is_possible(fake: FakeHost) -> bool:
@@ -434,8 +438,32 @@ def draw_change(draw: st.DrawFn, fake: FakeHost) -> None:
     fake.alter(link.name, **{field: draw(FIELDS[field])})
 
 
+def assert_reached(want: Want, fake: FakeHost, *, prune: bool) -> None:
+    """The goal in other words than the planner's."""
+    facts = fake.read()
+    found = want.desired(facts)
+    ours = {link.index for link in facts.links if is_ours(link)}
+    for device in found.devices:
+        link = fake.link(device.name)
+        parent, master = facts.at(link.parent), facts.at(link.master)
+        assert (link.name, link.kind, link.alias) == (device.name, str(device.kind), device.mark)
+        assert (link.mtu, link.up, link.vlan_id) == (device.mtu, True, device.vlan_id)
+        assert (link.vxlan, link.flooding) == (device.vxlan, device.flooding)
+        assert (parent.name if parent else "") == device.parent
+        assert (master.name if master else "") == device.master
+        if prune:
+            assert device.altnames <= link.altnames
+        ours.discard(link.index)
+    for index in ours if prune else ():
+        left = facts.at(index)
+        assert left is not None
+        assert left.alias in found.marks
+    for parent_name in found.parents:
+        assert fake.link(parent_name).up
+
+
 @given(situation=situations(), prune=st.booleans())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_plan_reaches_the_goal_wherever_it_is_cut_off(
     situation: tuple[FakeHost, Want], prune: bool
 ) -> None:
@@ -444,6 +472,7 @@ def test_every_plan_reaches_the_goal_wherever_it_is_cut_off(
     before = shape(fake.read(), strangers)
     want.settle_from_every_prefix(fake, prune=prune)
     assert want.plan(fake, prune=prune) == ()
+    assert_reached(want, fake, prune=prune)
     after = shape(fake.read(), strangers)
     for name, link in before.items():
         seen = after[name]
@@ -456,3 +485,16 @@ def test_every_plan_reaches_the_goal_wherever_it_is_cut_off(
             link.vlan_id,
         )
         assert seen.up or not link.up
+
+
+def test_a_segment_on_a_device_of_ours_follows_it() -> None:
+    fake = host()
+    tunnel, stacked = on(vxlan("ens4", 700), BLUE), on(vlan("vx700", 5), RED)
+    want = Want(tunnel, stacked)
+    want.settle_from_every_prefix(fake)
+    assert fake.link("vx700.5").parent == fake.link("vx700").index
+    fake.alter("vx700", up=False)
+    steps = want.settle_from_every_prefix(fake)
+    assert verbs(steps)[0] == "change vx700"
+    Want(stacked).settle(fake)
+    assert [link.name for link in fake.read().links] == ["lo", "ens4"]

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,21 @@ from danmpy.faults import FaultPoint, die_at, no_faults
 from danmpy.ipam.audit import Audit, HistoryFilter
 from danmpy.ipam.leases import Lease, LeaseOwner, LeaseRequest, LeaseStore
 from support.netns import Namespace, Namespaces, run
-from support.specs import network
+from support.specs import cluster_key, network, pool, route, tenant_key
 
 ANNOTATION = "danm.k8s.io/interfaces"
 NETWORK = "danmpy"
+
+EXT, INTERNAL, FRONT = tenant_key("ext"), tenant_key("internal"), cluster_key("front")
+THREE = (
+    {"tenantNetwork": "ext", "ip": "dynamic", "ip6": "dynamic"},
+    {
+        "tenantNetwork": "internal",
+        "ip": "dynamic",
+        "proutes": {"10.70.0.0/16": "10.2.0.9"},
+    },
+    {"clusterNetwork": "front", "ip": "dynamic", "ip6": "none"},
+)
 
 
 @dataclass
@@ -62,9 +74,11 @@ class Leases:
     def __init__(self, store: LeaseStore) -> None:
         self.store = store
         self.away = False
+        self.refused = 0
 
     def _require(self) -> None:
         if self.away:
+            self.refused += 1
             raise StoreError("unreachable", hint="check database_url", subject="database")
 
     def bind(self, owner: LeaseOwner, requests: Sequence[LeaseRequest]) -> tuple[Lease, ...]:
@@ -92,7 +106,8 @@ class Leases:
 
 @dataclass
 class AttachNode:
-    """One node: `parent` and `bridge` are links of the test run's namespace, `far` the wire's end."""
+    """One node: `parent` and `bridge` are links of the test run's namespace; a wire leads from
+    `parent` into `far`."""
 
     folder: Path
     url: str
@@ -255,3 +270,18 @@ def assert_empty(pod: Namespace, node: AttachNode, container: str) -> None:
     assert list((node.folder / "journal").glob("*.json*")) == []
 
 
+def declare_three(node: AttachNode) -> None:
+    """Networks by macvlan, macvlan with policy routes, and bridge; the pod web is on all three."""
+    pools = {"v4": pool("10.1.0.0/24"), "v6": pool("fd01::/64")}  # the first one is the gateway's
+    ext = node.add_network(EXT, gateway=ip_address("10.1.0.1"), gateway6=ip_address("fd01::1"))
+    behind = {family: replace(one, first=one.first + 1) for family, one in pools.items()}
+    node.view.networks[EXT] = replace(ext, v4=behind["v4"], v6=behind["v6"])
+    node.add_network(INTERNAL, v4="10.2.0.0/24", rt_table=77, mtu=1400)
+    node.add_network(FRONT, v4="10.3.0.0/24", backend="bridge", container_prefix="front")
+    node.add_pod("web", *THREE)
+
+
+def break_route(node: AttachNode) -> None:
+    """Let the last interface fail at the very end: it cannot reach the gateway of its route."""
+    front = node.view.networks[FRONT]
+    node.view.networks[FRONT] = replace(front, routes=(route("10.99.0.0/16", "172.16.0.1"),))

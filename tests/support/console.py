@@ -16,12 +16,16 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from danmpy.api.specs import NetworkKey, NetworkSpec
+from danmpy.api.specs import AddressAsk, AddressMode, NetworkKey, NetworkKind, NetworkSpec
+from danmpy.ipam.values import LeaseOwner, LeaseRequest
 from danmpy.settings import Settings, load
 from support.netns import Namespace
-from support.node import Node
+from support.node import Node, pod_manifest
 
 CLONE_NEWNET = 0x40000000
+DYNAMIC = AddressAsk(mode=AddressMode.DYNAMIC)
+BLUE = {"tenantNetwork": "internal", "ip": "dynamic", "ip6": "dynamic"}
+EXTERNAL = {"clusterNetwork": "shared", "ip": "dynamic"}
 
 TENANTS = """\
 apiVersion: danm.k8s.io/v1
@@ -227,3 +231,24 @@ def run_command(words: list[str], stdin: str = "") -> Answer:
     assert "Traceback" not in done.stderr + done.stdout
     assert "internal error" not in done.stderr, done.stderr
     return Answer(done.exit_code, done.stdout, done.stderr)
+
+
+def declare(
+    world: World, *interfaces: dict[str, object], name: str = "web", node: str = ""
+) -> None:
+    manifest = pod_manifest("blue", name, *interfaces, uid=f"uid-{name}", node=node)
+    world.write(f"pod-{name}.json", json.dumps(manifest))
+
+
+def hold(world: World, pod: str, *, ip: AddressAsk = DYNAMIC, node: str = "node-a") -> None:
+    """Lease an address of blue/internal to a pod."""
+    key = NetworkKey(kind=NetworkKind.TENANT, namespace="blue", name="internal")
+    request = LeaseRequest(
+        interface="eth0", network=world.resolved(key), ip=ip, mac="02:00:00:00:00:01"
+    )
+    owner = LeaseOwner(
+        namespace="blue", pod=pod, pod_uid=f"uid-{pod}", container_id=f"box-{pod}", node=node
+    )
+    from danmpy.bootstrap import open_leases
+
+    open_leases(world.settings).bind(owner, [request])

@@ -44,6 +44,11 @@ class PostgresServer:
     folder: Path
     port: int
 
+    @property
+    def pid(self) -> int:
+        """The process that accepts connections."""
+        return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+
     def url(self, database: str) -> str:
         """The URL of one database over TCP."""
         return f"postgresql+psycopg://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
@@ -253,7 +258,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture(params=ENGINES)
 def node_database_url(request: pytest.FixtureRequest) -> str:
-    """As `database_url`, for daemons in network namespaces: those do not reach the host's loopback."""
+    """As `database_url`, for daemons in namespaces, which do not reach the host's loopback."""
     if request.param == "sqlite":
         return cast("str", request.getfixturevalue("sqlite_url"))
     server = request.getfixturevalue("postgresql")

@@ -1,13 +1,13 @@
 """A host made of values: links that behave as the kernel's do, as far as the netwatcher can see.
 
-What it promises is written down in tests/kernel/test_links.py, which runs the same tests on this and
-on the real kernel.
+What it promises is written down in tests/kernel/test_links.py, which runs the same tests on this
+and on the real kernel.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_interface
 from typing import Any, assert_never
@@ -70,6 +70,10 @@ class FakeHost:
             case _:
                 assert_never(change)
         self.applied.append(change)
+
+    def remove_links(self, changes: Sequence[RemoveLink]) -> None:
+        for change in changes:
+            self.apply(change)
 
     # By hand: what a person does with ip(8), without our rules.
 

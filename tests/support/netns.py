@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -93,7 +94,7 @@ class Namespace:
         seconds: int = 3,
         fragment: bool = True,
     ) -> bool:
-        """Does `target` answer? `size`: ICMP payload in bytes; not `fragment`: it must fit whole."""
+        """Does `target` answer? `size`: ICMP payload in bytes; not `fragment`: must fit whole."""
         whole = [] if fragment else ["-M", "do"]
         options = ["-n", "-q", "-c", str(count), "-w", str(seconds), "-s", str(size), *whole]
         return self.run("ping", *options, target, check=False, timeout=seconds + 5).returncode == 0
@@ -233,6 +234,8 @@ OWNER_VARIABLE = "PYTEST_OWNER_SESSION"
 
 
 def _root_links() -> frozenset[str]:
+    if shutil.which("ip") is None:  # then no test of this run can have made one
+        return frozenset()
     done = subprocess.run(["ip", "-o", "link", "show"], capture_output=True, text=True)
     return frozenset(re.findall(r"^\d+: ([^:@]+)", done.stdout, flags=re.MULTILINE))
 

@@ -1,6 +1,7 @@
 """The way into the guest and back: every result comes home, nothing else does."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -184,6 +185,30 @@ def test_the_guest_is_used_when_it_is_asked_for_or_needed(
 ) -> None:
     monkeypatch.setattr(uml, "has_link_kind", lambda _kind: kernel_has_the_kinds)
     assert uml.runs_in_guest(choice) is in_guest
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [("linux.uml", "no linux.uml"), ("modprobe", "no modprobe"), ("", "")],
+)
+def test_what_is_missing_for_a_guest_is_named(
+    monkeypatch: pytest.MonkeyPatch, missing: str, reason: str
+) -> None:
+    need("uml")
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == missing else which(name))
+    assert uml.unavailable_because() == reason
+
+
+def test_a_processor_with_amx_needs_a_compiler_and_no_other_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    need("uml")
+    monkeypatch.setattr(uml, "_compiler", lambda: None)
+    monkeypatch.setattr(uml, "_has_amx", lambda: False)
+    assert uml.unavailable_because() == ""
+    monkeypatch.setattr(uml, "_has_amx", lambda: True)
+    assert "compiler" in uml.unavailable_because()
 
 
 def test_the_guest_gets_only_what_it_needs_of_the_environment() -> None:

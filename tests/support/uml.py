@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import pytest
 
-from support.requirements import has_link_kind, need
+from support.requirements import REQUIREMENTS, Requirement, has_link_kind, need, skip_for
 
 SUPPORT = Path(__file__).resolve().parent
 MODULES = Path("/usr/lib/uml/modules")
@@ -333,6 +333,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--uml-reports", type=Path, default=None, help="in the guest: where to report")
 
 
+def in_guest(config: pytest.Config) -> bool:
+    """Is this the run inside of User-Mode Linux?"""
+    return config.getoption("--uml-reports") is not None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     reports = config.getoption("--uml-reports")
     plugin = Host(config) if reports is None else Messenger(config, reports)
@@ -343,6 +348,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not item.get_closest_marker("uml"):
         return
     if runs_in_guest(item.config.getoption("--uml")):
-        need("uml")
+        reason = unavailable_because()
+        if reason:
+            remedy = REQUIREMENTS["uml"].remedy
+            skip_for(
+                Requirement(name=f"User-Mode Linux: {reason}", met=lambda: False, remedy=remedy)
+            )
     else:
         need(*(f"link:{kind}" for kind in KINDS))

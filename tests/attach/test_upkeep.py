@@ -1,0 +1,218 @@
+"""Jobs in their rhythm, and sandboxes that are gone together with their pod."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from danmpy.api.specs import PodSpec
+from danmpy.attach.journal import AttachmentRecord, Journal, Phase
+from danmpy.attach.upkeep import GRACE_S, Job, Sweeper, Upkeep
+from danmpy.errors import StoreError
+from danmpy.intent.values import Intent
+from danmpy.kernel.netns import netns_id_of
+
+HERE = "/proc/self/ns/net"
+"""A namespace that is there, for sandboxes that live."""
+
+GONE = "/run/netns/dt-gone-for-good"
+
+
+def job(name: str, every_s: float, run: Callable[[], object]) -> Job:
+    return Job(name=name, every_s=every_s, run=run)
+
+
+def test_every_job_runs_at_once_and_then_in_its_own_rhythm() -> None:
+    ran: list[str] = []
+    upkeep = Upkeep(
+        [job("often", 2.0, lambda: ran.append("o")), job("rarely", 5.0, lambda: ran.append("r"))]
+    )
+    waits = [upkeep.run_due(now) for now in (100.0, 101.0, 102.0, 104.0, 105.0)]
+    assert "".join(ran) == "oroor"
+    assert waits == [2.0, 1.0, 2.0, 1.0, 1.0]
+
+
+def test_a_job_that_fails_is_tried_again_and_does_not_stop_the_others() -> None:
+    ran: list[str] = []
+
+    def fails() -> None:
+        ran.append("fails")
+        raise StoreError("the database is away", hint="start it")
+
+    def breaks() -> None:
+        ran.append("breaks")
+        raise ZeroDivisionError
+
+    upkeep = Upkeep(
+        [job("a", 1.0, fails), job("b", 1.0, breaks), job("c", 1.0, lambda: ran.append("works"))]
+    )
+    for now in (0.0, 1.0):
+        upkeep.run_due(now)
+    assert ran == ["fails", "breaks", "works"] * 2
+
+
+def test_closing_waits_for_the_running_job_and_starts_no_other() -> None:
+    running, may_end = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def long() -> None:
+        running.set()
+        may_end.wait(10)
+        ran.append("long")
+
+    upkeep = Upkeep([job("long", 60.0, long), job("next", 60.0, lambda: ran.append("next"))])
+    upkeep.start()
+    assert running.wait(10)
+    closer = threading.Thread(target=upkeep.close)
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive()
+    may_end.set()
+    closer.join(10)
+    assert ran == ["long"]
+
+
+def test_upkeep_that_was_never_started_can_be_closed() -> None:
+    Upkeep([]).close()
+
+
+@dataclass(slots=True)
+class Wishes:
+    """Intent that a test changes; counts how often it is read."""
+
+    intent: Intent = field(default_factory=Intent)
+    reads: int = 0
+
+    def read(self) -> Intent:
+        self.reads += 1
+        return self.intent
+
+
+@dataclass(slots=True)
+class Taken:
+    """What the sweeper let go of."""
+
+    journal: Journal
+    records: list[AttachmentRecord] = field(default_factory=list)
+
+    def expire(self, record: AttachmentRecord) -> None:
+        self.records.append(record)
+        self.journal.remove(record)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    made = Journal(tmp_path / "attachments")
+    made.open()
+    yield made
+    made.close()
+
+
+def record(container: str = "c1", *, netns: str = GONE, **more: object) -> AttachmentRecord:
+    base = AttachmentRecord(
+        container_id=container,
+        ifname="eth0",
+        phase=Phase.ATTACHED,
+        netns=netns,
+        netns_device=4,
+        netns_inode=77,
+        namespace="blue",
+        pod="web-0",
+        pod_uid="uid-1",
+    )
+    return replace(base, **more)
+
+
+def sweeper_of(journal: Journal, intent: Intent | None = None) -> tuple[Sweeper, Wishes, Taken]:
+    wishes, taken = Wishes(intent or Intent()), Taken(journal)
+    return Sweeper(journal=journal, source=wishes, detacher=taken), wishes, taken
+
+
+def wanted(uid: str = "uid-1") -> Intent:
+    return Intent(pods={("blue", "web-0"): PodSpec(namespace="blue", name="web-0", uid=uid)})
+
+
+def test_a_sandbox_goes_only_when_two_looks_apart_agree(journal: Journal) -> None:
+    journal.write(record())
+    sweeper, _, taken = sweeper_of(journal)
+    assert sweeper.sweep(0.0) == 0
+    assert sweeper.sweep(GRACE_S - 1) == 0
+    assert sweeper.sweep(GRACE_S) == 1
+    assert [each.container_id for each in taken.records] == ["c1"]
+    assert sweeper.sweep(2 * GRACE_S) == 0
+
+
+def test_the_grace_begins_again_when_the_namespace_was_seen_in_between(journal: Journal) -> None:
+    here = netns_id_of(HERE)
+    alive = record(netns=HERE, netns_device=here.device, netns_inode=here.inode)
+    journal.write(record())
+    sweeper, _, taken = sweeper_of(journal)
+    sweeper.sweep(0.0)
+    journal.write(alive)
+    sweeper.sweep(GRACE_S / 2)
+    journal.write(record())
+    assert sweeper.sweep(GRACE_S) == 0
+    assert sweeper.sweep(2 * GRACE_S) == 1
+    assert len(taken.records) == 1
+
+
+def test_a_sandbox_whose_pod_is_still_wanted_keeps_its_addresses(journal: Journal) -> None:
+    journal.write(record())
+    sweeper, wishes, taken = sweeper_of(journal, wanted())
+    for now in (0.0, GRACE_S, 10 * GRACE_S):
+        assert sweeper.sweep(now) == 0
+    wishes.intent = Intent()
+    assert sweeper.sweep(11 * GRACE_S) == 1
+    assert len(taken.records) == 1
+
+
+@pytest.mark.parametrize(("uid", "goes"), [("uid-1", 0), ("", 0), ("uid-2", 1)])
+def test_a_new_pod_of_the_same_name_does_not_keep_the_old_ones_sandbox(
+    journal: Journal, uid: str, goes: int
+) -> None:
+    journal.write(record())
+    sweeper, _, _ = sweeper_of(journal, wanted(uid))
+    sweeper.sweep(0.0)
+    assert sweeper.sweep(GRACE_S) == goes
+
+
+def test_nothing_is_taken_while_the_manifests_cannot_all_be_read(journal: Journal) -> None:
+    journal.write(record())
+    sweeper, wishes, _ = sweeper_of(journal, Intent(complete=False))
+    sweeper.sweep(0.0)
+    assert sweeper.sweep(GRACE_S) == 0
+    wishes.intent = Intent()
+    assert sweeper.sweep(GRACE_S + 1) == 1
+
+
+def test_a_namespace_made_anew_at_the_same_path_is_another_one(journal: Journal) -> None:
+    here = netns_id_of(HERE)
+    journal.write(record("old", netns=HERE))
+    journal.write(
+        record("new", netns=HERE, netns_device=here.device, netns_inode=here.inode, pod="web-1")
+    )
+    sweeper, _, taken = sweeper_of(journal)
+    sweeper.sweep(0.0)
+    sweeper.sweep(GRACE_S)
+    assert [each.container_id for each in taken.records] == ["old"]
+
+
+@pytest.mark.parametrize("phase", [Phase.ADDING, Phase.DETACHING, Phase.DETACHED])
+def test_what_is_half_done_is_left_to_the_repair(journal: Journal, phase: Phase) -> None:
+    journal.write(record(phase=phase))
+    sweeper, _, _ = sweeper_of(journal)
+    sweeper.sweep(0.0)
+    assert sweeper.sweep(GRACE_S) == 0
+
+
+def test_the_manifests_are_read_only_when_something_is_ripe(journal: Journal) -> None:
+    journal.write(record())
+    sweeper, wishes, _ = sweeper_of(journal)
+    sweeper.sweep(0.0)
+    assert wishes.reads == 0
+    sweeper.sweep(GRACE_S)
+    assert wishes.reads == 1

@@ -1,0 +1,151 @@
+"""What a CNI call sees of manifests and devices: never older than the manifests of now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from danmpy.api.specs import Condition, ConditionStatus, NetworkSpec, PodSpec
+from danmpy.attach.view import WAIT_S, LiveView
+from danmpy.errors import NotReadyError
+from danmpy.intent.values import Intent, Problem
+from danmpy.netwatcher.values import LookReport
+from support.specs import network, tenant_key
+
+BLUE = tenant_key("internal")
+SPEC = network(BLUE, v4="10.0.0.0/24")
+INTENT = Intent(networks={BLUE: SPEC})
+LOOK = LookReport(at=1, intent=INTENT, networks={BLUE: SPEC}, device_of={BLUE: "vx700"})
+NO_MODULE = Condition(
+    type="Ready", status=ConditionStatus.FALSE, reason="HostError", message="no VLAN in this kernel"
+)
+
+
+@dataclass(slots=True)
+class Node:
+    """Intent as it is now, the last look, and the looks that follow when somebody waits."""
+
+    intent: Intent = field(default_factory=Intent)
+    report: LookReport = LookReport(at=0)  # noqa: RUF009 - a frozen value
+    coming: list[LookReport] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+
+    def read(self) -> Intent:
+        return self.intent
+
+    def wait_for(self, condition: Callable[[LookReport], bool], seconds: float) -> LookReport:
+        self.waits.append(seconds)
+        while self.coming and not condition(self.report):
+            self.report = self.coming.pop(0)
+        return self.report
+
+
+def view_of(node: Node) -> LiveView:
+    return LiveView(node, node)
+
+
+def test_a_pod_is_found_as_its_manifest_says_now() -> None:
+    node = Node()
+    view = view_of(node)
+    assert view.find_pod("blue", "web-0") is None
+    pod = PodSpec(namespace="blue", name="web-0", uid="u")
+    node.intent = Intent(pods={("blue", "web-0"): pod})
+    assert view.find_pod("blue", "web-0") is pod
+    assert view.find_pod("red", "web-0") is None
+
+
+def test_a_look_that_went_by_the_manifests_of_now_is_not_waited_for() -> None:
+    node = Node(intent=INTENT, report=LOOK)
+    assert view_of(node).read_networks([BLUE]).networks == {BLUE: SPEC}
+    assert node.waits == []
+
+
+def test_manifests_that_only_changed_their_pods_need_no_new_look() -> None:
+    pod = PodSpec(namespace="blue", name="p", uid="u")
+    node = Node(intent=replace(INTENT, pods={("blue", "p"): pod}), report=LOOK)
+    view_of(node).read_networks([BLUE])
+    assert node.waits == []
+
+
+def test_a_network_written_a_moment_ago_is_waited_for() -> None:
+    node = Node(intent=INTENT, report=LookReport(at=0, intent=Intent()), coming=[LOOK])
+    assert view_of(node).read_networks([BLUE]).networks == {BLUE: SPEC}
+    assert node.waits == [WAIT_S]
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        (LookReport(at=0), "the last look hangs"),
+        (LookReport(at=0, error="the kernel does not answer"), "the kernel does not answer"),
+        (LookReport(at=0, intent=Intent()), "the last look hangs"),
+    ],
+)
+def test_without_a_look_in_time_the_call_is_told_to_try_again_and_why(
+    last: LookReport, words: str
+) -> None:
+    node = Node(intent=INTENT, report=last)
+    with pytest.raises(NotReadyError, match=words) as caught:
+        view_of(node).read_networks([BLUE])
+    assert "TenantNetwork/blue/internal" in caught.value.subject
+
+
+def test_a_rejected_network_is_refused_with_the_words_of_its_problems() -> None:
+    problem = Problem(
+        where="a.yaml:3",
+        subject=str(BLUE),
+        code="SubnetInvalid",
+        message="10.0.0.0/33 is no subnet",
+        hint="use at most /32",
+    )
+    intent = Intent(rejected={BLUE: (problem,)})
+    node = Node(intent=intent, report=LookReport(at=1, intent=intent))
+    seen = view_of(node).read_networks([BLUE])
+    assert seen.networks == {}
+    assert seen.refused == {BLUE: "10.0.0.0/33 is no subnet (use at most /32)"}
+
+
+def test_an_accepted_network_without_an_assignment_is_refused_by_its_condition() -> None:
+    report = LookReport(at=1, intent=INTENT, conditions={BLUE: (NO_MODULE,)})
+    seen = view_of(Node(intent=INTENT, report=report)).read_networks([])
+    assert seen.refused == {BLUE: "no VLAN in this kernel"}
+
+
+def test_the_device_of_a_ready_network_is_known_at_once_also_when_it_needs_none() -> None:
+    node = Node(intent=INTENT, report=replace(LOOK, device_of={BLUE: ""}))
+    assert view_of(node).ready_device(BLUE) == ""
+    assert node.waits == []
+
+
+def test_a_device_that_is_about_to_be_made_is_waited_for() -> None:
+    node = Node(intent=INTENT, report=replace(LOOK, device_of={}), coming=[LOOK])
+    assert view_of(node).ready_device(BLUE) == "vx700"
+    assert node.waits == [WAIT_S]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"conditions": {BLUE: (NO_MODULE,)}}, "no VLAN in this kernel"),
+        ({"error": "the folder is gone"}, "the folder is gone"),
+        ({}, "no look has got to it yet"),
+    ],
+)
+def test_a_device_that_does_not_come_is_explained(change: dict[str, object], words: str) -> None:
+    node = Node(intent=INTENT, report=replace(LOOK, device_of={}, **change))
+    with pytest.raises(NotReadyError, match=words) as caught:
+        view_of(node).ready_device(BLUE)
+    assert caught.value.subject == "TenantNetwork/blue/internal"
+
+
+def other(spec: NetworkSpec) -> NetworkSpec:
+    return replace(spec, mtu=1400)
+
+
+def test_a_network_changed_since_the_look_is_waited_for() -> None:
+    changed = Intent(networks={BLUE: other(SPEC)})
+    new = replace(LOOK, intent=changed, networks={BLUE: other(SPEC)})
+    node = Node(intent=changed, report=LOOK, coming=[new])
+    assert view_of(node).read_networks([BLUE]).networks[BLUE].mtu == 1400

@@ -1,0 +1,175 @@
+"""Putting the shim and the configuration list in place."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from danmpy.api.cni import SUPPORTED_VERSIONS
+from danmpy.attach.delegate_confs import OWN_TYPES
+from danmpy.cni import shim
+from danmpy.cni.install import (
+    CONFLIST_NAME,
+    PLUGIN_NAME,
+    find_interpreter,
+    install,
+    remove,
+    render_conflist,
+    render_plugin,
+)
+from danmpy.errors import ConflictError, HostError
+
+
+@pytest.fixture
+def dirs(tmp_path: Path) -> tuple[Path, Path]:
+    """Two directories that do not exist yet."""
+    return tmp_path / "opt" / "bin", tmp_path / "etc" / "net.d"
+
+
+def test_plugin_and_configuration_appear_with_their_modes_in_directories_made_for_them(
+    dirs: tuple[Path, Path],
+) -> None:
+    bin_dir, conf_dir = dirs
+    report = install(bin_dir, conf_dir)
+    plugin, conflist = bin_dir / PLUGIN_NAME, conf_dir / CONFLIST_NAME
+    assert report.changed == (plugin, conflist)
+    assert stat.S_IMODE(plugin.stat().st_mode) == 0o755
+    assert stat.S_IMODE(conflist.stat().st_mode) == 0o644
+    done = subprocess.run([plugin], capture_output=True, env={"CNI_COMMAND": "VERSION"}, input=b"")
+    assert json.loads(done.stdout)["supportedVersions"] == list(SUPPORTED_VERSIONS)
+
+
+def test_a_second_time_changes_nothing_and_says_so(dirs: tuple[Path, Path]) -> None:
+    install(*dirs)
+    before = [path.stat() for folder in dirs for path in folder.iterdir()]
+    report = install(*dirs)
+    assert report.changed == ()
+    assert len(report.unchanged) == 2
+    assert [path.stat() for folder in dirs for path in folder.iterdir()] == before
+
+
+def test_what_was_altered_is_put_right(dirs: tuple[Path, Path]) -> None:
+    install(*dirs)
+    plugin, conflist = dirs[0] / PLUGIN_NAME, dirs[1] / CONFLIST_NAME
+    plugin.chmod(0o600)
+    conflist.write_text("{}")
+    assert set(install(*dirs).changed) == {plugin, conflist}
+    assert os.access(plugin, os.X_OK)
+    assert json.loads(conflist.read_text())["name"] == "danmpy"
+
+
+def test_the_configuration_list_is_one_that_runtimes_old_and_new_load() -> None:
+    document = json.loads(render_conflist(shim.DEFAULT_SOCKET))
+    assert document == {
+        "cniVersion": "1.0.0",
+        "cniVersions": list(SUPPORTED_VERSIONS),
+        "name": "danmpy",
+        "plugins": [{"type": PLUGIN_NAME}],
+    }
+    assert PLUGIN_NAME in OWN_TYPES
+    assert sorted(["10-other.conf", "00-aaa.conf", CONFLIST_NAME])[1] == CONFLIST_NAME
+
+
+def test_a_socket_of_one_s_own_stands_in_the_configuration(dirs: tuple[Path, Path]) -> None:
+    install(*dirs, "/run/other.sock")
+    (plugin,) = json.loads((dirs[1] / CONFLIST_NAME).read_text())["plugins"]
+    assert plugin["socket"] == "/run/other.sock"
+    assert shim.socket_path({}, (dirs[1] / CONFLIST_NAME).read_bytes()) == shim.DEFAULT_SOCKET
+    assert shim.socket_path({}, json.dumps(plugin).encode()) == "/run/other.sock"
+
+
+def test_removal_takes_both_and_leaves_strangers_and_directories(dirs: tuple[Path, Path]) -> None:
+    install(*dirs)
+    strangers = [dirs[0] / "bridge", dirs[1] / "10-bridge.conflist"]
+    for stranger in strangers:
+        stranger.write_text("theirs")
+    report = remove(*dirs)
+    assert report.changed == (dirs[1] / CONFLIST_NAME, dirs[0] / PLUGIN_NAME)
+    assert sorted(path for folder in dirs for path in folder.iterdir()) == sorted(strangers)
+    assert remove(*dirs).changed == ()
+
+
+def test_a_plugin_that_is_not_ours_is_neither_replaced_nor_removed(
+    dirs: tuple[Path, Path],
+) -> None:
+    dirs[0].mkdir(parents=True)
+    plugin = dirs[0] / PLUGIN_NAME
+    plugin.write_text("#!/bin/sh\necho theirs\n")
+    for act in (install, remove):
+        with pytest.raises(ConflictError, match="left alone"):
+            act(*dirs)
+    assert plugin.read_text() == "#!/bin/sh\necho theirs\n"
+    assert not dirs[1].exists()
+
+
+def test_a_link_is_replaced_by_a_file_and_its_target_stays(
+    dirs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    install(*dirs)
+    target = tmp_path / "target"
+    target.write_bytes((dirs[1] / CONFLIST_NAME).read_bytes())
+    (dirs[1] / CONFLIST_NAME).unlink()
+    (dirs[1] / CONFLIST_NAME).symlink_to(target)
+    assert install(*dirs).changed == (dirs[1] / CONFLIST_NAME,)
+    assert not (dirs[1] / CONFLIST_NAME).is_symlink()
+    assert target.exists()
+
+
+def test_who_reads_meanwhile_never_sees_half_a_file_nor_a_temporary_one(
+    dirs: tuple[Path, Path],
+) -> None:
+    install(*dirs)
+    conflist = dirs[1] / CONFLIST_NAME
+    stop = threading.Event()
+    wrong: list[object] = []
+
+    def watch() -> None:
+        while not stop.is_set():
+            loaded = [p.name for p in dirs[1].iterdir() if p.suffix in {".conf", ".conflist"}]
+            if loaded != [CONFLIST_NAME] or not json.loads(conflist.read_text())["plugins"]:
+                wrong.append(loaded)
+
+    reader = threading.Thread(target=watch)
+    reader.start()
+    for number in range(20):
+        install(*dirs, f"/run/{number}.sock")
+    stop.set()
+    reader.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_file_where_a_directory_should_be_is_named_and_nothing_half_written_is_left(
+    dirs: tuple[Path, Path], broken: int
+) -> None:
+    dirs[broken].parent.mkdir(parents=True)
+    dirs[broken].touch()
+    with pytest.raises(HostError) as caught:
+        install(*dirs)
+    assert str(dirs[broken]) in str(caught.value)
+    assert "choose another directory" in caught.value.hint
+    assert not list(dirs[0].parent.rglob(".*"))
+
+
+@pytest.mark.parametrize("path", ["/usr/my python/bin/python3", "/opt/" + "p" * 130])
+def test_an_interpreter_that_the_kernel_cannot_start_from_a_script_is_refused(path: str) -> None:
+    with pytest.raises(HostError, match="first line"):
+        render_plugin(Path(path))
+
+
+def test_the_first_line_isolates_the_interpreter_and_the_rest_is_the_shim() -> None:
+    first, _, rest = render_plugin(find_interpreter()).partition(b"\n")
+    assert first == f"#!{find_interpreter()} -IS".encode()
+    assert len(first) <= 127
+    assert rest == Path(shim.__file__).read_bytes().partition(b"\n")[2]
+
+
+def test_the_shim_is_understood_by_the_oldest_python_that_it_promises() -> None:
+    ast.parse(Path(shim.__file__).read_text(), feature_version=(3, 6))

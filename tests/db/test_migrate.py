@@ -1,0 +1,184 @@
+"""Migrations: from nothing to the models, once, by one, and never backwards."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from danmpy.db import migrate
+from danmpy.db.engine import open_engine, read, write
+from danmpy.db.errors import SchemaTooNewError
+from danmpy.errors import StoreError
+from danmpy.ipam.schema import metadata
+from support.processes import REPOSITORY, clean_environment, danmpy_argv
+
+
+def test_an_empty_database_becomes_what_the_models_say(empty_url) -> None:
+    assert migrate.upgrade(empty_url) == ("", migrate.HEAD)
+
+    engine = open_engine(empty_url)
+    try:
+        with read(engine) as connection:
+            context = MigrationContext.configure(
+                connection, opts={"compare_type": True, "compare_server_default": False}
+            )
+            assert compare_metadata(context, metadata) == []
+        migrate.require_current(engine)
+    finally:
+        engine.dispose()
+
+
+def test_partial_indexes_have_the_conditions_of_the_models(database_url, engine) -> None:
+    """compare_metadata does not look at them, and uniqueness hangs on them."""
+    if engine.dialect.name == "sqlite":
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    else:
+        query = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+    with read(engine) as connection:
+        stored = {row[0]: row[1] for row in connection.execute(text(query))}
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            definition = stored[index.name]
+            where = index.dialect_options[engine.dialect.name]["where"]
+            assert ("UNIQUE" in definition) == index.unique
+            assert ("WHERE" in definition) == (where is not None)
+            if where is not None:
+                assert _bare(str(where)) in _bare(definition), index.name
+
+
+def _bare(condition: str) -> str:
+    kept = condition.lower().replace("::text", "")
+    return "".join(letter for letter in kept if letter not in "() \n")
+
+
+def test_upgrading_twice_changes_nothing(empty_url) -> None:
+    migrate.upgrade(empty_url)
+
+    assert migrate.upgrade(empty_url) == (migrate.HEAD, migrate.HEAD)
+    assert migrate.current(empty_url) == (migrate.HEAD, migrate.HEAD)
+
+
+def test_of_several_upgraders_at_once_one_works_and_the_others_find_it_done(empty_url) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(migrate.upgrade, [empty_url] * 4))
+
+    assert sorted(results) == [("", migrate.HEAD), *[(migrate.HEAD, migrate.HEAD)] * 3]
+
+
+def test_the_command_upgrades_and_upgrades_again(empty_url) -> None:
+    environment = clean_environment({"DANMPY_DATABASE_URL": empty_url})
+    outputs = []
+    for _ in range(2):
+        done = subprocess.run(
+            danmpy_argv("db", "upgrade"),
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=REPOSITORY,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert migrate.HEAD in outputs[1]
+    assert "correct-horse-battery" not in "".join(outputs)
+
+
+def test_a_database_of_a_later_release_is_refused_and_left_alone(database_url, engine) -> None:
+    with write(engine) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(SchemaTooNewError, match="9999, newer than this release"):
+        migrate.require_current(engine)
+    with pytest.raises(SchemaTooNewError, match="9999"):
+        migrate.upgrade(database_url)
+    assert migrate.current(database_url)[0] == "9999"
+
+
+def test_a_database_without_schema_is_refused_with_the_way_out(empty_postgresql_url) -> None:
+    engine = open_engine(empty_postgresql_url)
+    try:
+        with pytest.raises(StoreError, match="is empty") as caught:
+            migrate.require_current(engine)
+    finally:
+        engine.dispose()
+    assert "danmpy db upgrade" in caught.value.hint
+
+
+def test_a_missing_file_is_refused_and_not_made(tmp_path) -> None:
+    path = tmp_path / "danmpy.db"
+    engine = open_engine(f"sqlite:///{path}")
+    try:
+        with pytest.raises(StoreError, match="does not exist"):
+            migrate.require_current(engine)
+    finally:
+        engine.dispose()
+    with pytest.raises(StoreError, match="does not exist"):
+        migrate.current(f"sqlite:///{path}")
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_database_is_not_touched(tmp_path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("These are my notes.\n" * 100)
+    before = path.read_bytes()
+
+    with pytest.raises(StoreError, match=r"notes\.txt"):
+        migrate.upgrade(f"sqlite:///{path}")
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StoreError, match="file") as caught:
+        migrate.upgrade(f"sqlite:///{tmp_path}/file/danmpy.db")
+    assert "writable" in caught.value.hint
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty_url, tmp_path, monkeypatch) -> None:
+    broken = tmp_path / "migrations"
+    shutil.copytree(migrate.scripts_folder(), broken)
+    (script,) = (broken / "versions").glob("0001_*.py")
+    script.write_text(
+        script.read_text() + "\n_whole = upgrade\n\n\ndef upgrade():\n    _whole()\n    1 / 0\n"
+    )
+    monkeypatch.setattr(migrate, "scripts_folder", lambda: broken)
+
+    with pytest.raises(ZeroDivisionError):
+        migrate.upgrade(empty_url)
+    assert migrate.current(empty_url)[0] == ""
+    monkeypatch.undo()
+    assert migrate.upgrade(empty_url) == ("", migrate.HEAD)
+
+
+def test_the_list_of_revisions_is_that_of_the_scripts() -> None:
+    scripts = ScriptDirectory(str(migrate.scripts_folder()))
+
+    listed = [script.revision for script in scripts.walk_revisions()]
+    assert tuple(reversed(listed)) == migrate.REVISIONS
+
+
+def test_the_wheel_carries_the_migrations_where_the_package_looks_for_them() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+
+    assert included == {"migrations": "danmpy/migrations"}
+    assert (REPOSITORY / "migrations" / "env.py").is_file()
+
+
+def test_migrations_inside_the_package_come_first(tmp_path, monkeypatch) -> None:
+    package = tmp_path / "danmpy"
+    (package / "db").mkdir(parents=True)
+    monkeypatch.setattr(migrate, "__file__", str(package / "db" / "migrate.py"))
+
+    assert migrate.scripts_folder() == tmp_path / "migrations"
+    (package / "migrations").mkdir()
+    assert migrate.scripts_folder() == package / "migrations"
