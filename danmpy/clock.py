@@ -11,6 +11,8 @@ Clock = Callable[[], int]
 
 MICROSECONDS = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 def wall_clock() -> int:
@@ -31,16 +33,19 @@ def sleep(seconds: float) -> None:
 def to_rfc3339(micros: int) -> str:
     """RFC 3339 in UTC with microseconds: ``2026-05-04T10:15:00.000000Z``."""
     moment = _EPOCH + timedelta(microseconds=micros)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def from_rfc3339(text: str) -> int:
     """Microseconds of an RFC 3339 time; a time without an offset is UTC.
 
     Raises:
-        ValueError: `text` is no such time.
+        ValueError: `text` is no such time, or its year in UTC is not one of 1 to 9999.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    micros = (moment - _EPOCH) // timedelta(microseconds=1)
+    if not _FIRST <= micros <= _LAST:
+        raise ValueError(text)
+    return micros

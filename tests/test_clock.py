@@ -27,6 +27,7 @@ def test_texts_sort_as_their_times_do(first: int, second: int) -> None:
 def test_the_text_is_utc_with_all_six_digits() -> None:
     assert to_rfc3339(0) == "1970-01-01T00:00:00.000000Z"
     assert to_rfc3339(1_777_889_700_000_001) == "2026-05-04T10:15:00.000001Z"
+    assert to_rfc3339(from_rfc3339("0001-01-01")) == "0001-01-01T00:00:00.000000Z"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,17 @@ def test_offsets_are_honoured_and_their_absence_means_utc(text: str) -> None:
     assert to_rfc3339(from_rfc3339(text)) == "2026-05-04T10:15:00.000000Z"
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "10:15"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "2026-13-01",
+        "10:15",
+        "0001-01-01T00:00:00+01:00",
+        "9999-12-31T23:59:59-01:00",
+    ],
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_rfc3339(text)

@@ -48,12 +48,13 @@ def current(context: typer.Context, config: ConfigOption = None) -> int:
 
     settings = read_settings(context, config)
     found, head = migrate.current(settings.database_url)
+    newer = found and found not in migrate.REVISIONS
+    way_out = "use the release that made it, or a later one" if newer else "run danmpy db upgrade"
     if found == head:
         say_out(f"{settings.masked_database_url}: {found} (up to date)")
         return DONE
     say_out(
-        f"{settings.masked_database_url}: {found or 'empty'}, this release needs {head}"
-        " (run danmpy db upgrade)"
+        f"{settings.masked_database_url}: {found or 'empty'}, this release needs {head} ({way_out})"
     )
     return FINDINGS
 

@@ -110,6 +110,16 @@ def parse_time(text: str | None, option: str) -> int | None:
         raise IntentError(f"{text!r} is not a time", hint=hint, subject=option) from None
 
 
+def parse_at(text: str | None) -> int | None:
+    """Microseconds of what a person typed for ``--at``; None for now, which the database's own
+    clock decides.
+
+    Raises:
+        IntentError: as `parse_time`.
+    """
+    return None if text is None or text.lower() == "now" else parse_time(text, "--at")
+
+
 def parse_address(text: str, option: str) -> IPAddress:
     """One address; a prefix length after it is passed over.
 

@@ -15,13 +15,14 @@ from danmpy.cli.args import (
     ToOption,
     choose_network,
     parse_address,
+    parse_at,
     parse_time,
     read_settings,
 )
 from danmpy.cli.edge import DONE, FINDINGS
 from danmpy.cli.output import Column, Format, Item, Listing, dumps, emit, print_table, say_out
 from danmpy.clock import to_rfc3339
-from danmpy.errors import DanmpyError
+from danmpy.errors import DanmpyError, IntentError
 
 if TYPE_CHECKING:
     from danmpy.ipam.audit import Audit, WhoAnswer
@@ -97,7 +98,7 @@ def who(
 ) -> int:
     """Who holds an address, or held it at a time; if nobody, the last and the next holder."""
     wanted = parse_address(address, "ADDRESS")
-    moment = parse_time(at, "--at")
+    moment = parse_at(at)
     audit, chosen = _open(context, config, network)
     answer = audit.who(wanted, network=chosen, at=moment)
     if output is Format.TABLE:
@@ -222,6 +223,8 @@ def verify(
     """Is the ledger intact, and do the leases agree with it? Exit code 1 if not."""
     from danmpy.bootstrap import open_ledger
 
+    if output is Format.CSV:
+        raise IntentError("verify prints no csv", hint="use table, json or jsonl", subject="-o")
     report = open_ledger(read_settings(context, config)).verify()
     if output in {Format.JSON, Format.JSONL}:
         say_out(dumps(report.to_json()))

@@ -13,7 +13,7 @@ from danmpy.cli.args import (
     NetworkOption,
     OutputOption,
     choose_network,
-    parse_time,
+    parse_at,
     read_settings,
 )
 from danmpy.cli.edge import BAD_REQUEST, DONE, FAILED, say
@@ -198,7 +198,7 @@ def usage(
     """How full the subnets of every network are, now or at a time in the past."""
     from danmpy.cli.looks import look_at, say_notes
 
-    moment = parse_time(at, "--at")
+    moment = parse_at(at)
     settings = read_settings(context, config)
     look = look_at(settings).as_it_stands()
     if look.audit is None:

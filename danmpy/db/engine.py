@@ -30,7 +30,7 @@ _LAST_START_S: Final = 3.0
 """No new try begins later: with one more wait of 2 s an ADD is still answered within 5 s."""
 
 _BUSY_S: Final = 2.0
-"""How long SQLite waits for another process's lock before we hear of it and try again."""
+"""Seconds; after them `run_write` tries again."""
 
 _STUDY_S: Final = 60
 """How long one statement of a report may take; those of an ADD get 2 s."""
@@ -81,8 +81,10 @@ def sqlite_path(url: URL) -> Path | None:
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
-def open_engine(url: str, *, create: bool = False) -> Engine:
+def open_engine(url: str, *, create: bool = False, busy_s: float = _BUSY_S) -> Engine:
     """An engine for `url`. Nothing is connected yet; a SQLite file is made only with `create`.
+
+    `busy_s`: how long SQLite waits for another process's lock before we hear of it.
 
     Raises:
         StoreError: the URL is no database that danmpy can use.
@@ -105,7 +107,7 @@ def open_engine(url: str, *, create: bool = False) -> Engine:
         return engine
     engine = create_engine(
         parsed,
-        creator=_sqlite_creator(path, create=create),
+        creator=_sqlite_creator(path, create=create, busy_s=busy_s),
         pool_size=4,
         max_overflow=12,
         pool_timeout=_LAST_START_S,
@@ -131,14 +133,14 @@ def _require_same_file(path: Path, record: Any) -> None:
         raise InvalidatePoolError
 
 
-def _sqlite_creator(path: Path, *, create: bool) -> Callable[[], sqlite3.Connection]:
+def _sqlite_creator(path: Path, *, create: bool, busy_s: float) -> Callable[[], sqlite3.Connection]:
     mode = "rwc" if create else "rw"
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
 
     def connect() -> sqlite3.Connection:
         # isolation_level None: the driver begins nothing by itself; `_begin_sqlite` does.
         connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, timeout=_BUSY_S, check_same_thread=False
+            uri, uri=True, isolation_level=None, timeout=busy_s, check_same_thread=False
         )
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")

@@ -49,7 +49,7 @@ def upgrade(url: str) -> tuple[str, str]:
     path = sqlite_path(parse_url(url))
     if path is not None:
         _prepare_file(path)
-    engine = open_engine(url, create=True)
+    engine = open_engine(url, create=True, busy_s=_MIGRATION_WAIT_S)
     try:
         with _locked(engine) as connection:
             before = _revision(connection)

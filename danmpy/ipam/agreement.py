@@ -1,13 +1,14 @@
-"""Does a lease say what its events say? Looks at the columns of rows and at nothing else."""
+"""Do leases and segments say what their events say? Looks at columns of rows and nothing else."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from danmpy.ipam.ledger import EventKind
+from danmpy.ipam.ledger import EventKind, canonical
 
 Columns = Mapping[Any, Any]
 
@@ -70,6 +71,45 @@ def _ended(lease: Columns, closing: Sequence[Columns]) -> Iterator[str]:
     passed_on = event["kind"] == EventKind.REBIND
     reason = "rebound" if passed_on else event["reason"]
     yield from _differs("end_reason", lease["end_reason"], reason)
+    rest = None if passed_on else _detail(event["detail"]).get("cool_until")
+    yield from _differs("cool_until", lease["cool_until"], rest)
+
+
+def _segment_detail(row: Columns) -> Columns:
+    """What an event says of the row of `segment_assignment` that it tells of."""
+    return {
+        "uid": row["network_uid"],
+        "device": row["profile"],
+        "kind": row["kind"] or None,
+        "id": row["number"],
+    }
+
+
+def segment_disagreements(
+    rows: Sequence[Columns], events: Sequence[Columns]
+) -> Iterator[tuple[str, str]]:
+    """Where the rows of `segment_assignment` and the events about segments differ.
+
+    Gives networks, and what differs in words.
+    """
+    for kind, time, verb in (
+        (EventKind.SEGMENT_ASSIGN, "assigned_at", "assigned"),
+        (EventKind.SEGMENT_RELEASE, "released_at", "released"),
+    ):
+        stored = Counter(
+            (row["network"], canonical(_segment_detail(row)), row[time])
+            for row in rows
+            if row[time] is not None
+        )
+        told = Counter(
+            (item["network"], item["detail"], item["effective_at"])
+            for item in events
+            if item["kind"] == kind
+        )
+        for network, detail, moment in stored - told:
+            yield network, f"{detail} was {verb} at {moment}, but no event of the ledger says so"
+        for network, detail, moment in told - stored:
+            yield network, f"the ledger says that {detail} was {verb} at {moment}; no row says so"
 
 
 def _address(stored: Any) -> str:

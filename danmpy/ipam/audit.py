@@ -174,7 +174,7 @@ class Audit:
     def who(
         self, address: IPAddress, *, network: str | None = None, at: int | None = None
     ) -> WhoAnswer:
-        """Who held `address` at `at` (default: now)."""
+        """Who held `address` at `at`; by default who holds it now, whatever the clock says."""
         with snapshot(self._engine) as connection:
             now = database_now(connection, self._clock)
             moment = now if at is None else at
@@ -183,11 +183,7 @@ class Audit:
                 lease.c.address == address.packed,
                 *_of_network(connection, lease.c.network, network),
             )
-            held = select(lease).where(
-                where,
-                lease.c.held_from <= moment,
-                or_(lease.c.held_to.is_(None), lease.c.held_to > moment),
-            )
+            held = select(lease).where(where, _held(at))
             holders = connection.execute(held.order_by(lease.c.network, lease.c.domain)).all()
             previous = following = None
             if not holders:
@@ -256,6 +252,13 @@ class Audit:
             page = query.where(event.c.seq > rows[-1].seq)
 
 
+def _held(at: int | None) -> Expression:
+    """Was a lease held at `at`? An open one is held now, also when the clock was set back."""
+    if at is None:
+        return lease.c.held_to.is_(None)
+    return and_(lease.c.held_from <= at, or_(lease.c.held_to.is_(None), lease.c.held_to > at))
+
+
 def _first(connection: Connection, query: Any) -> Lease | None:
     row = connection.execute(query.limit(1)).first()
     return None if row is None else to_lease(row)
@@ -322,7 +325,7 @@ def _record(row: Any, sealed_below: int) -> EventRecord:
         lease_id=row.lease_id,
         closed_id=row.closed_id,
         detail=_detail(row.detail),
-        digest=bytes(row.digest).hex(),
+        digest=row.digest.hex() if isinstance(row.digest, bytes) else str(row.digest),
         sealed=row.txid < sealed_below,
     )
 

@@ -11,7 +11,6 @@ from sqlalchemy import (
     bindparam,
     literal_column,
     select,
-    tuple_,
     union_all,
     update,
 )
@@ -20,7 +19,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from danmpy.api.specs import AddressAsk, AddressMode, Family, IPAddress, NetworkSpec, PoolSpec
 from danmpy.clock import Clock, to_rfc3339
 from danmpy.db.engine import database_now
-from danmpy.db.errors import TransientError
 from danmpy.errors import ConflictError, IntentError, NotReadyError
 from danmpy.ipam import ledger
 from danmpy.ipam.ledger import EventKind
@@ -28,8 +26,11 @@ from danmpy.ipam.picking import (
     OpenPool,
     Pick,
     PoolKey,
+    any_of,
+    collision,
     exhausted,
     lock_pools,
+    places_asked,
     rolled_back,
     store_picks,
     take,
@@ -62,12 +63,8 @@ _END: Final = (
         end_reason=bindparam("why"),
     )
 )
-_HOLDERS: Final = select(lease).where(
-    _open, tuple_(lease.c.domain, lease.c.address).in_(bindparam("wanted", expanding=True))
-)
-_RESTING: Final = select(freed).where(
-    tuple_(freed.c.domain, freed.c.address).in_(bindparam("wanted", expanding=True))
-)
+_HOLDERS: Final = select(lease).where(_open, any_of(lease))
+_RESTING: Final = select(freed).where(any_of(freed))
 _INSERT: Final = {
     "sqlite": sqlite.insert(lease)
     .on_conflict_do_nothing()
@@ -232,7 +229,7 @@ class Binding:
         # One statement a row, because a driver need not count the rows of many.
         for row in rows:
             if self.connection.execute(_END, row).rowcount != 1:
-                raise _collision()
+                raise collision()
         if replaced:
             ids = [old.id for old in replaced]
             ended = self.connection.execute(select(lease).where(lease.c.id.in_(ids)))
@@ -259,7 +256,7 @@ class Binding:
     def _static(
         self, pools: Mapping[PoolKey, OpenPool], wants: Sequence[Want], now: int
     ) -> dict[Want, Pick]:
-        keys = {"wanted": sorted((want.network.domain, want.packed) for want in wants)}
+        keys = places_asked((want.network.domain, want.packed or b"") for want in wants)
         holders = {
             (row.domain, row.address): row for row in self.connection.execute(_HOLDERS, keys)
         }
@@ -315,17 +312,15 @@ class Binding:
             for row in self.connection.execute(_INSERT[dialect], ordered)
         }
         if len(stored) < len(rows):
-            raise _collision()
+            raise collision()
         bound = {
             want: lease_from({**row, "id": stored[row["domain"], row["address"]]})
             for want, row in rows.items()
         }
-        used = [
-            (want.network.domain, rows[want]["address"])
-            for want, pick in picks.items()
-            if pick.was_freed
-        ]
-        store_picks(self.connection, pools.values(), used)
+        picked = {
+            (want.network.domain, rows[want]["address"]): pick for want, pick in picks.items()
+        }
+        store_picks(self.connection, pools.values(), picked)
         events = []
         for want, item in bound.items():
             if want in handed:
@@ -413,12 +408,4 @@ def _taken(want: Want, address: IPAddress, holder: Lease) -> ConflictError:
         f"since {to_rfc3339(holder.from_)}",
         hint="remove that pod or ask for another address",
         subject=str(want.network.key),
-    )
-
-
-def _collision() -> TransientError:
-    return TransientError(
-        "another transaction took the same address or attachment first",
-        hint="try again",
-        subject="database",
     )

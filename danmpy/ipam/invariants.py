@@ -75,7 +75,7 @@ def _histories(engine: Engine) -> Iterator[Finding]:
         with snapshot(engine) as connection:
             rows = connection.execute(page).all()
         for row in rows:
-            place = (row.family, bytes(row.address), row.domain)
+            place = (row.family, row.address, row.domain)
             before = last.get(place)
             if before is not None:
                 yield from _succession(before, row)

@@ -12,8 +12,8 @@ from danmpy.ipam.ledger import canonical
 
 def leaf_hash(seq: int, txid: int, digest: bytes) -> bytes:
     """The leaf of one event: its numbers, which its digest does not cover, and the digest."""
-    data = seq.to_bytes(8, "big") + txid.to_bytes(8, "big") + digest
-    return hashlib.sha256(b"\x00" + data).digest()
+    data = canonical([seq, txid, _hex(digest)])
+    return hashlib.sha256(b"\x00" + data.encode()).digest()
 
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:
@@ -40,5 +40,10 @@ def chained_root(previous: bytes, seal: Mapping[str, Any]) -> bytes:
     """The root of a seal: everything that it says, and the root before it."""
     names = ("no", "txid_from", "txid_to", "count", "last_seq", "at")
     fields: dict[str, object] = {name: seal[name] for name in names}
-    fields["merkle_root"] = bytes(seal["merkle_root"]).hex()
+    fields["merkle_root"] = _hex(seal["merkle_root"])
     return hashlib.sha256(previous + canonical(fields).encode()).digest()
+
+
+def _hex(data: Any) -> object:
+    """Bytes as JSON knows them; anything else was put there by hand and only has to differ."""
+    return data.hex() if isinstance(data, bytes) else data

@@ -6,7 +6,7 @@ leases, and the whole transaction is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -27,6 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from danmpy.api.specs import Family, NetworkSpec, PoolSpec
 from danmpy.clock import to_rfc3339
+from danmpy.db.errors import TransientError
 from danmpy.errors import ExhaustedError
 from danmpy.ipam.pools import WINDOW_MAX, Layout, layout, pack, take_fresh, unpack
 from danmpy.ipam.schema import freed, lease, pool
@@ -79,7 +80,11 @@ _MOVE_CURSOR: Final = (
 _RESHAPE: Final = (
     update(pool)
     .where(pool.c.id == bindparam("pool"))
-    .values(shape=bindparam("new_shape"), subnet=bindparam("new_subnet"))
+    .values(
+        shape=bindparam("new_shape"),
+        subnet=bindparam("new_subnet"),
+        next=bindparam("position"),
+    )
 )
 _LEAVE_QUEUE: Final = (
     update(freed)
@@ -88,6 +93,26 @@ _LEAVE_QUEUE: Final = (
 )
 
 _open = lease.c.held_to.is_(None)
+
+
+def any_of(table: Any) -> Any:
+    """The rows of every domain with every address that is asked: all of `places_asked`, and more.
+
+    Two lists and not one of pairs, for which SQLite reads the whole table.
+    """
+    return and_(
+        table.c.domain.in_(bindparam("domains", expanding=True)),
+        table.c.address.in_(bindparam("addresses", expanding=True)),
+    )
+
+
+def places_asked(places: Iterable[tuple[str, bytes]]) -> dict[str, list[Any]]:
+    """The parameters of `any_of` for these domains and addresses."""
+    pairs = tuple(places)
+    return {
+        "domains": sorted({domain for domain, _ in pairs}),
+        "addresses": sorted({data for _, data in pairs}),
+    }
 
 
 def _window(table: Any) -> Any:
@@ -139,6 +164,7 @@ _ROLLED_BACK: Final = (
 _TAKE_FREED: Final = delete(freed).where(
     freed.c.domain == bindparam("in_domain"), freed.c.address == bindparam("at_address")
 )
+_RELEASED: Final = select(freed.c.domain, freed.c.address, freed.c.released_at).where(any_of(freed))
 _COUNT_HELD: Final = select(func.count()).select_from(lease).where(_window(lease), _open)
 _COUNT_COOLING: Final = select(func.count(), func.min(freed.c.ready_at)).where(
     _window(freed), freed.c.ready_at > bindparam("now"), ~_held_now
@@ -201,18 +227,24 @@ def _opened(connection: Connection, key: PoolKey, spec: PoolSpec, row: Any) -> O
 def _reshape(connection: Connection, opened: OpenPool) -> None:
     """The network's addresses were changed: start the cursor anew.
 
-    That is always safe, as the cursor skips what is held or freed.
+    That is always safe, as the cursor skips what is held or freed. It is written together with the
+    shape, because a bind that finds everything there already writes nothing more.
     """
+    opened.cursor = opened.space.at_or_after(0)
     connection.execute(
         _RESHAPE,
         {
             "pool": opened.id,
             "new_shape": opened.space.shape,
             "new_subnet": str(opened.spec.subnet),
+            "position": _position(opened),
         },
     )
-    opened.cursor = opened.space.at_or_after(0)
-    opened.moved = True
+
+
+def _position(opened: OpenPool) -> bytes | None:
+    """The cursor as it is stored."""
+    return None if opened.cursor is None else pack(opened.key[1], opened.cursor)
 
 
 def take(connection: Connection, opened: OpenPool, count: int, now: int) -> tuple[Pick, ...]:
@@ -299,24 +331,43 @@ def rolled_back(
 
 
 def store_picks(
-    connection: Connection, pools: Collection[OpenPool], freed_keys: Sequence[tuple[str, bytes]]
+    connection: Connection, pools: Collection[OpenPool], picked: Mapping[tuple[str, bytes], Pick]
 ) -> None:
-    """Move the cursors that moved, and take the picked addresses out of the freed ones."""
+    """Move the cursors that moved, and take the picked addresses out of the freed ones.
+
+    Called when the leases of `picked` (by domain and address) are stored: from then on nobody else
+    can hold the addresses, so what is freed of them now tells the whole past.
+
+    Raises:
+        TransientError: another network of the domain held an address after we had looked at it.
+    """
     moves = [
-        {
-            "pool": item.id,
-            "position": None if item.cursor is None else pack(item.key[1], item.cursor),
-        }
+        {"pool": item.id, "position": _position(item)}
         for item in sorted(pools, key=lambda item: item.key)
         if item.moved
     ]
     if moves:
         connection.execute(_MOVE_CURSOR, moves)
-    if freed_keys:
+    known = {place: pick.released_at for place, pick in picked.items() if pick.was_freed}
+    if connection.dialect.name == "postgresql":  # SQLite's writer is alone
+        rows = connection.execute(_RELEASED, places_asked(picked))
+        left = {(row.domain, row.address): row.released_at for row in rows}
+        if known != {place: left[place] for place in picked if place in left}:
+            raise collision()
+    if known:
         connection.execute(
             _TAKE_FREED,
-            [{"in_domain": domain, "at_address": data} for domain, data in sorted(freed_keys)],
+            [{"in_domain": domain, "at_address": data} for domain, data in sorted(known)],
         )
+
+
+def collision() -> TransientError:
+    """Somebody else was faster; a new transaction settles it."""
+    return TransientError(
+        "another transaction took the same address or attachment first",
+        hint="try again",
+        subject="database",
+    )
 
 
 def exhausted(

@@ -59,8 +59,9 @@ def rest(connection: Connection, ended: Sequence[Row[Any]], now: int) -> tuple[L
             effective_at=item.to,
             closed_id=item.id,
             reason=item.end_reason,
+            detail={"cool_until": row.cool_until},
         )
-        for item in leases
+        for item, row in zip(leases, ended, strict=True)
     ]
     ledger.append(connection, events)
     return leases

@@ -44,7 +44,8 @@ def lease_from(row: Mapping[Any, Any]) -> Lease:
 def event_of(lease: Lease, kind: EventKind, at: int, **more: Any) -> dict[str, Any]:
     """The event of `kind` about `lease`, recorded at `at`; `more` overrides or adds columns.
 
-    `detail` carries what the lease row says beyond the columns, so that the row can be checked.
+    `detail` carries what the lease row says beyond the columns, so that the row can be checked:
+    how it began here, how it ended in the event of its release.
     """
     return {
         "at": at,

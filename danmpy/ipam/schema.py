@@ -35,6 +35,17 @@ metadata = MetaData(
     }
 )
 
+
+class Octets(LargeBinary):
+    """Bytes. What somebody put there by hand that is none (SQLite allows it) comes out as it is.
+
+    Both drivers give bytes; the conversion of `LargeBinary` would only break on anything else.
+    """
+
+    def result_processor(self, dialect: Any, coltype: object) -> None:
+        """Nothing to convert."""
+
+
 # SQLite numbers rows by itself only in a column declared INTEGER.
 _Number = BigInteger().with_variant(Integer, "sqlite")
 
@@ -60,7 +71,7 @@ pool = Table(
     # The first address that was never handed out by the cursor; null once there is none. Never
     # indexed: moving an indexed column leaves dead entries that slow every pick under a long
     # snapshot.
-    Column("next", LargeBinary),
+    Column("next", Octets),
     Index("pool_network_key", "network", "family", "domain", unique=True),
 )
 """One row a network, family and domain: where the cursor stands."""
@@ -74,7 +85,7 @@ lease = Table(
     Column("network_uid", Text, nullable=False),
     Column("domain", Text, nullable=False),
     Column("family", SmallInteger, nullable=False),
-    Column("address", LargeBinary, nullable=False),
+    Column("address", Octets, nullable=False),
     Column("address_text", Text, nullable=False),
     Column("prefix", SmallInteger, nullable=False),
     Column("interface", Text, nullable=False),
@@ -135,7 +146,7 @@ freed = Table(
     "freed",
     metadata,
     Column("domain", Text, primary_key=True),
-    Column("address", LargeBinary, primary_key=True),
+    Column("address", Octets, primary_key=True),
     # The pool whose queue it waits in; null when it lies outside the dynamic range.
     Column("pool_id", _Number, ForeignKey("pool.id")),
     Column("family", SmallInteger, nullable=False),
@@ -187,7 +198,7 @@ event = Table(
     Column("mac", Text),
     _text("reason"),
     Column("detail", Text, nullable=False, server_default="{}"),
-    Column("digest", LargeBinary, nullable=False),
+    Column("digest", Octets, nullable=False),
     Index("event_uid_key", "uid", unique=True),
     Index("event_txid_idx", "txid", "seq"),
     Index("event_address_idx", "address", "seq"),
@@ -205,8 +216,8 @@ seal = Table(
     Column("txid_to", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
     Column("last_seq", BigInteger, nullable=False),
-    Column("merkle_root", LargeBinary, nullable=False),
-    Column("root", LargeBinary, nullable=False),
+    Column("merkle_root", Octets, nullable=False),
+    Column("root", Octets, nullable=False),
     Column("at", BigInteger, nullable=False),
 )
 """Seals over the events of [`txid_from`, `txid_to`), chained: each root covers the one before."""

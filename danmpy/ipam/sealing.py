@@ -2,8 +2,9 @@
 
 A seal covers a batch of events with a Merkle tree (RFC 9162, 2.1.1) over their digests and numbers,
 and its root covers the root of the seal before it. Whoever changes, removes, adds or swaps sealed
-events has to write all later seals anew. That does not stop somebody who may do that as well: keep
-the root of the last seal (`VerifyReport.root`) in another place and compare.
+events has to write all later seals anew, or take them away: then their events are merely unsealed.
+That does not stop somebody who may do so as well: keep number and root of the last seal
+(`VerifyReport.seals` and `root`) in another place and compare.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Ledger:
             "count": len(leaves),
             "last_seq": max(leaf.seq for leaf in leaves),
             "merkle_root": merkle_root(
-                [leaf_hash(leaf.seq, leaf.txid, bytes(leaf.digest)) for leaf in leaves]
+                [leaf_hash(leaf.seq, leaf.txid, leaf.digest) for leaf in leaves]
             ),
             "at": database_now(connection, self._clock),
         }
@@ -120,4 +121,4 @@ def _end_of_chain(connection: Connection) -> tuple[int, int, bytes]:
     last = connection.execute(_LAST).first()
     if last is None:
         return 0, 0, chain_start(connection.execute(_LEDGER_ID).scalar_one())
-    return last.no, last.txid_to, bytes(last.root)
+    return last.no, last.txid_to, last.root

@@ -136,6 +136,7 @@ class SegmentStore:
         return choice.assignments
 
     def _end(self, connection: Connection, holding: Holding, now: int) -> None:
+        # Not before it began, also when the clock was set back.
         ended = max(now, holding.since)
         values = {
             "of_network": holding.network,
@@ -185,7 +186,7 @@ def _event(kind: EventKind, holding: Holding, now: int) -> dict[str, Any]:
     parts = holding.network.split("/")
     return {
         "at": now,
-        "effective_at": now,
+        "effective_at": max(now, holding.since),
         "kind": str(kind),
         "network": holding.network,
         "domain": str(holding.segment or holding.device),

@@ -27,9 +27,7 @@ def usage_of(connection: Connection, network: NetworkSpec, at: int, *, now: bool
         pool = network.pool(family)
         counts = _Counts(connection, network, family, at, now=now)
         families[family] = None if pool is None else counts.usage(pool)
-    return NetworkUsage(
-        network=str(network.key), segment=network.segment, v4=families[4], v6=families[6]
-    )
+    return NetworkUsage(network=str(network.key), v4=families[4], v6=families[6])
 
 
 class _Counts:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Interface, IPv6Interface
 
-from danmpy.api.specs import AddressAsk, AddressMode, Family, NetworkSpec, SegmentKey
+from danmpy.api.specs import AddressAsk, AddressMode, Family, NetworkSpec
 from danmpy.clock import to_rfc3339
 
 IPInterface = IPv4Interface | IPv6Interface
@@ -148,17 +148,5 @@ class NetworkUsage:
     """The use of one network; a family is None where the network has no subnet of it."""
 
     network: str
-    segment: SegmentKey | None
     v4: PoolUsage | None
     v6: PoolUsage | None
-
-    def to_json(self) -> Json:
-        """The network and its numbers as a JSON object."""
-        return {
-            "network": self.network,
-            "parent": self.segment.parent if self.segment else None,
-            "kind": str(self.segment.kind) if self.segment else None,
-            "id": self.segment.id if self.segment else None,
-            "v4": self.v4.to_json() if self.v4 else None,
-            "v6": self.v6.to_json() if self.v6 else None,
-        }

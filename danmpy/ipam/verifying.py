@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, select
+from sqlalchemy import Connection, Engine, bindparam, literal_column, or_, select, text
 
 from danmpy.db.engine import snapshot
-from danmpy.ipam.agreement import disagreements
+from danmpy.ipam.agreement import disagreements, segment_disagreements
 from danmpy.ipam.ledger import EventKind, digest_of
 from danmpy.ipam.merkle import chain_start, chained_root, leaf_hash, merkle_root
-from danmpy.ipam.schema import event, lease, meta, seal
+from danmpy.ipam.schema import event, lease, meta, seal, segment_assignment
 from danmpy.ipam.values import Json
 
 FINDINGS_KEPT: Final = 100
 """More are counted and not kept: one wrong byte in an early seal spoils all seals after it."""
 
 _PAGE: Final = 1000
+_LOWEST: Final = -(2**63)
 
 _OPENING: Final = (str(EventKind.ALLOCATE), str(EventKind.REBIND))
 _LEDGER_ID: Final = select(meta.c.value).where(meta.c.key == "ledger_id")
@@ -29,12 +30,30 @@ _SEALED: Final = (
     .where(event.c.txid >= bindparam("low"), event.c.txid < bindparam("high"))
     .order_by(event.c.txid, event.c.seq)
 )
+# Below zero there is nothing, unless somebody hides it there.
 _TAIL: Final = (
     select(event)
-    .where(event.c.txid >= bindparam("low"), event.c.seq > bindparam("after"))
+    .where(
+        or_(event.c.txid >= bindparam("low"), event.c.txid < 0), event.c.seq > bindparam("after")
+    )
     .order_by(event.c.seq)
     .limit(_PAGE)
 )
+_IN_PLACE: Final = {
+    "sqlite": event.c.txid == event.c.seq,
+    "postgresql": event.c.txid.between(
+        1, literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1")
+    ),
+}
+"""May an event that no seal covers have the number of its transaction?"""
+_FIRST_GONE: Final = text(
+    "SELECT min(number), (SELECT coalesce(max(seq), 0) FROM"
+    " (SELECT max(seq) AS seq FROM event UNION ALL SELECT seq FROM sqlite_sequence"
+    " WHERE name = 'event'))"
+    " FROM (SELECT 1 AS number UNION ALL SELECT seq + 1 FROM event)"
+    " WHERE number NOT IN (SELECT seq FROM event)"
+)
+"""The first number that no event has, and the last one that was given to an event."""
 _STORED: Final = select(lease.c.id).where(lease.c.id.in_(bindparam("ids", expanding=True)))
 _LEASES: Final = (
     select(lease).where(lease.c.id > bindparam("after")).order_by(lease.c.id).limit(_PAGE)
@@ -49,11 +68,19 @@ _CLOSED: Final = (
     .where(event.c.closed_id.between(bindparam("low"), bindparam("high")))
     .order_by(event.c.seq)
 )
+_SEGMENTS: Final = select(segment_assignment)
+# All other events are about a lease; this is what an index finds.
+_SEGMENT_EVENTS: Final = select(
+    event.c.kind, event.c.network, event.c.detail, event.c.effective_at
+).where(event.c.lease_id.is_(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFinding:
-    """One thing that is not as it was written: `subject` is a seal, an event or a lease."""
+    """One thing that is not as it was written.
+
+    `subject` is a seal, an event, a lease, or the network whose segment it is about.
+    """
 
     kind: str
     subject: str
@@ -130,7 +157,9 @@ def verify(engine: Engine) -> VerifyReport:
     check = _Check(engine)
     check.chain()
     check.tail()
+    check.numbers()
     check.leases()
+    check.segments()
     return check.report()
 
 
@@ -164,14 +193,17 @@ class _Check:
     def chain(self) -> None:
         """Every seal follows from the one before it, and covers the events that it counted."""
         with snapshot(self._engine) as connection:
-            self._root = chain_start(connection.execute(_LEDGER_ID).scalar_one())
-        number = 0
+            start = connection.execute(_LEDGER_ID).scalar_one_or_none()
+        if start is None:
+            self._add("ChainBroken", "ledger", "its id, with which the seals begin, is gone")
+        self._root = chain_start(start or "")
+        number, after = 0, _LOWEST
         while True:
             with snapshot(self._engine) as connection:
-                rows = connection.execute(_SEALS, {"after": number}).all()
+                rows = connection.execute(_SEALS, {"after": after}).all()
             for row in rows:
                 self._seal(row, number + 1)
-                number = row.no
+                number = after = row.no
             if len(rows) < _PAGE:
                 return
 
@@ -181,26 +213,28 @@ class _Check:
             self._add("SealMissing", f"seal {number}", f"the next seal that is there is {row.no}")
         elif row.txid_from != self._sealed_below:
             self._add("ChainBroken", subject, "it does not begin where the seal before it ends")
-        elif chained_root(self._root, row._mapping) != bytes(row.root):  # noqa: SLF001 - public
+        elif chained_root(self._root, row._mapping) != row.root:  # noqa: SLF001 - public
             self._add("ChainBroken", subject, "its root does not follow from the seal before it")
         self._seals += 1
-        self._root, self._sealed_below = bytes(row.root), row.txid_to
+        # The next seal is compared with what this one says, so one wrong byte is told once.
+        self._root = row.root if isinstance(row.root, bytes) else b""
+        self._sealed_below = row.txid_to
         with snapshot(self._engine) as connection:
             events = connection.execute(_SEALED, {"low": row.txid_from, "high": row.txid_to}).all()
             self._events(connection, events)
         self._sealed += len(events)
         span = f"{row.count} events up to number {row.last_seq}"
         if len(events) != row.count:
-            verb = "removed" if len(events) < row.count else "added"
+            more = isinstance(row.count, int) and len(events) > row.count
+            verb = "added" if more else "removed"
             self._add(
                 f"Events{verb.capitalize()}",
                 subject,
-                f"it covers {span}, but {len(events)} are there: some were {verb}"
-                + _gaps(connection.dialect.name, events, row),
+                f"it covers {span}, but {len(events)} are there: some were {verb}",
             )
             return
-        leaves = [leaf_hash(item.seq, item.txid, bytes(item.digest)) for item in events]
-        if merkle_root(leaves) != bytes(row.merkle_root):
+        leaves = [leaf_hash(item.seq, item.txid, item.digest) for item in events]
+        if merkle_root(leaves) != row.merkle_root:
             self._add(
                 "EventsRewritten",
                 subject,
@@ -209,16 +243,31 @@ class _Check:
 
     def tail(self) -> None:
         """The events that are not sealed yet have only their own digests."""
-        after = 0
+        page = _TAIL.add_columns(_IN_PLACE[self._engine.dialect.name].label("in_place"))
+        after = _LOWEST
         while True:
             with snapshot(self._engine) as connection:
                 asked = {"low": self._sealed_below, "after": after}
-                events = connection.execute(_TAIL, asked).all()
+                events = connection.execute(page, asked).all()
                 self._events(connection, events)
+            for item in events:
+                if not item.in_place:
+                    self._add("EventChanged", f"event {item.seq}", "its txid is not its own")
             self._unsealed += len(events)
             if len(events) < _PAGE:
                 return
             after = events[-1].seq
+
+    def numbers(self) -> None:
+        """No event is gone. SQLite undoes the number of an event with its transaction, so its
+        numbers have no holes; PostgreSQL's have, and there the seals and the leases have to tell.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return
+        with snapshot(self._engine) as connection:
+            gone, last = connection.execute(_FIRST_GONE).one()
+        if gone <= last:
+            self._add("EventsRemoved", f"event {gone}", "it is gone, and perhaps others after it")
 
     def _events(self, connection: Connection, events: Sequence[Any]) -> None:
         """Each event fits its digest, and the lease that it began is there."""
@@ -230,7 +279,7 @@ class _Check:
             stored.update(connection.execute(_STORED, part).scalars())
         for item in events:
             subject = f"event {item.seq}"
-            if digest_of(item._mapping) != bytes(item.digest):  # noqa: SLF001 - public
+            if digest_of(item._mapping) != item.digest:  # noqa: SLF001 - public
                 self._add("EventChanged", subject, f"its digest does not fit: {_told(item)}")
             if item.kind in _OPENING and item.lease_id not in stored:
                 self._add(
@@ -239,7 +288,7 @@ class _Check:
 
     def leases(self) -> None:
         """Each lease says what its events say."""
-        after = 0
+        after = _LOWEST
         while True:
             # One moment for both, or a lease that ends meanwhile would look changed.
             with snapshot(self._engine) as connection:
@@ -251,10 +300,18 @@ class _Check:
                 closed = _by(connection.execute(_CLOSED, span), "closed_id")
             for row in rows:
                 mine = row._mapping  # noqa: SLF001 - public
-                for text in disagreements(mine, told.get(row.id, ()), closed.get(row.id, ())):
-                    self._add("LeaseChanged", f"lease {row.id}", f"{row.address_text}: {text}")
+                for words in disagreements(mine, told.get(row.id, ()), closed.get(row.id, ())):
+                    self._add("LeaseChanged", f"lease {row.id}", f"{row.address_text}: {words}")
             self._leases += len(rows)
             after = rows[-1].id
+
+    def segments(self) -> None:
+        """The assignments of segments are those that the ledger tells of."""
+        with snapshot(self._engine) as connection:
+            rows = [row._mapping for row in connection.execute(_SEGMENTS)]  # noqa: SLF001 - public
+            told = [row._mapping for row in connection.execute(_SEGMENT_EVENTS)]  # noqa: SLF001
+        for network, words in segment_disagreements(rows, told):
+            self._add("SegmentChanged", network, words)
 
 
 def _by(rows: Any, column: str) -> Mapping[int, Sequence[Mapping[Any, Any]]]:
@@ -268,16 +325,3 @@ def _by(rows: Any, column: str) -> Mapping[int, Sequence[Mapping[Any, Any]]]:
 def _told(item: Any) -> str:
     pod = f" for Pod/{item.namespace}/{item.pod}" if item.pod else ""
     return f"{item.kind} {item.address or item.domain} of {item.network}{pod}"
-
-
-def _gaps(dialect: str, events: Sequence[Any], row: Any) -> str:
-    """Which numbers are missing: only SQLite numbers events without holes."""
-    if dialect != "sqlite" or len(events) >= row.count:
-        return ""
-    there = {item.seq for item in events}
-    missing = _first_missing(there, row.last_seq - row.count + 1, row.last_seq)
-    return f" (first of them: event {next(missing, '?')})"
-
-
-def _first_missing(there: set[int], low: int, high: int) -> Iterator[int]:
-    return (number for number in range(low, high + 1) if number not in there)

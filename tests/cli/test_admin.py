@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,9 @@ def test_install_cni_leaves_a_stranger_s_plugin_and_exits_with_2(
 
 def test_the_schema_is_made_once_and_its_state_is_told(config: Path, tmp_path: Path) -> None:
     before = danmpy(config, "db", "current")
-    assert before.exit_code in {1, 3}
+    assert before.exit_code == 3
+    assert "danmpy db upgrade" in before.stderr
+    assert not (tmp_path / "state").exists()
     made = danmpy(config, "db", "upgrade")
     assert made.exit_code == 0
     assert "empty -> " in made.stdout
@@ -85,6 +88,25 @@ def test_the_schema_is_made_once_and_its_state_is_told(config: Path, tmp_path: P
     current = danmpy(config, "db", "current")
     assert current.exit_code == 0
     assert "up to date" in current.stdout
+
+
+def test_the_state_of_another_schema_is_told_with_the_way_out(config: Path, tmp_path: Path) -> None:
+    danmpy(config, "db", "upgrade")
+    path = tmp_path / "state" / "danmpy.db"
+    for found, shown, way_out in (
+        ("9999", "9999", "use the release that made it, or a later one"),
+        ("", "empty", "run danmpy db upgrade"),
+    ):
+        connection = sqlite3.connect(path)
+        connection.execute("DELETE FROM alembic_version")
+        if found:
+            connection.execute("INSERT INTO alembic_version VALUES (?)", [found])
+        connection.commit()
+        connection.close()
+        current = danmpy(config, "db", "current")
+        assert current.exit_code == 1
+        assert f"danmpy.db: {shown}, this release needs" in current.stdout
+        assert way_out in current.stdout
 
 
 def test_the_cluster_daemon_says_plainly_that_it_is_not_there(config: Path) -> None:

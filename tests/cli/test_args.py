@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danmpy.cli.args import choose_network, nearest_pod, parse_address, parse_pod, parse_time
+from danmpy.cli.args import (
+    choose_network,
+    nearest_pod,
+    parse_address,
+    parse_at,
+    parse_pod,
+    parse_time,
+)
 from danmpy.clock import to_rfc3339, wall_clock
 from danmpy.errors import IntentError
 
@@ -50,9 +57,23 @@ def test_now_is_now_and_nothing_stays_nothing() -> None:
     assert parse_time(None, "--at") is None
 
 
+def test_at_now_leaves_the_time_to_the_database() -> None:
+    assert (parse_at(None), parse_at("now"), parse_at("NOW")) == (None, None, None)
+    assert parse_at("2026-05-04T12:00:00Z") == NOON
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "yesterday", "12:00", "04.05.2026", "2026-13-01T00:00:00Z", "1777888800", "2026-W19"],
+    [
+        "",
+        "yesterday",
+        "12:00",
+        "04.05.2026",
+        "2026-13-01T00:00:00Z",
+        "1777888800",
+        "2026-W19",
+        "0001-01-01T00:00:00+01:00",
+    ],
 )
 def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(IntentError) as caught:

@@ -219,7 +219,14 @@ def test_an_intact_ledger_verifies_and_an_altered_one_names_the_first_bad_entry(
     assert (bad.code, bad.data["ok"]) == (1, False)
     text = past.danmpy("audit", "verify")
     assert text.code == 1
-    assert text.out.strip()
+    assert bad.data["first"]["subject"] in text.out
+    assert "mallory" in text.out
+
+
+def test_verify_is_no_table_and_says_so(past: World) -> None:
+    refused = past.danmpy("audit", "verify", "-o", "csv")
+    assert (refused.code, refused.out) == (2, "")
+    assert "use table, json or jsonl" in refused.err
 
 
 def alter(path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
+import threading
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -71,6 +73,20 @@ def test_of_several_upgraders_at_once_one_works_and_the_others_find_it_done(empt
         results = list(pool.map(migrate.upgrade, [empty_url] * 4))
 
     assert sorted(results) == [("", migrate.HEAD), *[(migrate.HEAD, migrate.HEAD)] * 3]
+
+
+def test_an_upgrader_waits_for_another_writer_longer_than_an_add_would(sqlite_url) -> None:
+    with sqlite3.connect(
+        sqlite_url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False
+    ) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(2.5, holder.rollback)
+        timer.start()
+        try:
+            assert migrate.upgrade(sqlite_url) == (migrate.HEAD, migrate.HEAD)
+        finally:
+            timer.join()
+    holder.close()
 
 
 def test_the_command_upgrades_and_upgrades_again(empty_url) -> None:

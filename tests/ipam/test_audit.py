@@ -32,6 +32,17 @@ def test_who_names_the_holder_of_now(world) -> None:
     assert answer.to_json()["holder"]["pod"] == "web-0"
 
 
+def test_who_holds_it_now_is_known_also_when_the_clock_was_set_back(world) -> None:
+    world.bind(NET)
+    world.wait(-1000)
+
+    answer = world.audit.who(A)
+
+    assert answer.holder is not None
+    assert answer.holder.pod == "web-0"
+    assert answer.next is None
+
+
 def test_a_lease_is_held_from_its_first_microsecond_to_the_last_before_its_end(world) -> None:
     lease = world.bind(NET)
     world.wait(10)
@@ -197,7 +208,7 @@ def test_usage_counts_held_outside_cooling_and_free(world) -> None:
     }
     assert usage.v6.held == 0
     assert usage.v6.capacity == 2**64 - 2
-    assert usage.to_json()["network"] == "TenantNetwork/blue/internal"
+    assert usage.network == "TenantNetwork/blue/internal"
 
 
 def test_usage_of_a_network_that_shares_its_segment_counts_what_the_others_took(world) -> None:

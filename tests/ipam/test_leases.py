@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from danmpy.errors import ConflictError, ExhaustedError, IntentError, NotReadyError
+from danmpy.ipam import binding
 from danmpy.ipam.audit import HistoryFilter
 from danmpy.ipam.leases import EndReason, LeaseRequest
 from support.leasing import owner
@@ -320,6 +323,29 @@ def test_a_network_takes_what_another_one_of_its_segment_gave_back(world) -> Non
     assert str(world.bind(twin, "x").address.ip) == "10.0.0.3"
 
 
+def test_an_address_that_a_twin_took_and_gave_back_behind_our_back_rests_all_the_same(
+    world, monkeypatch
+) -> None:
+    """Between the look of a bind and its insert, in another transaction: only PostgreSQL can."""
+    twin = network(cluster_key("twin"), v4="10.0.0.0/29", vni=700)
+    real_take = binding.take
+    meanwhile = []
+
+    def take(connection, opened, *more):
+        picks = real_take(connection, opened, *more)
+        if world.is_postgresql and not meanwhile:
+            meanwhile.append(picks)
+            world.bind(twin, "quick")
+            world.leases.release("container-quick")
+        return picks
+
+    monkeypatch.setattr(binding, "take", take)
+
+    lease = world.bind(NET, "slow")
+
+    assert str(lease.address.ip) == ("10.0.0.2" if world.is_postgresql else "10.0.0.1")
+
+
 def test_networks_on_different_segments_do_not_disturb_each_other(world) -> None:
     other = network(tenant_key("internal", "red"), v4="10.0.0.0/29", vni=900)
 
@@ -337,6 +363,23 @@ def test_a_pool_that_is_widened_in_use_goes_on_with_the_new_addresses(world) -> 
     assert len({lease.address for lease in got}) == 6
 
 
+@pytest.mark.parametrize(
+    "after",
+    [NET, replace(NET, v4=pool("9.0.0.0/29")), replace(NET, v4=pool("11.0.0.0/29"))],
+    ids=["widened", "moved down", "moved up"],
+)
+def test_a_repeated_add_after_a_change_of_the_pool_does_not_lose_the_new_addresses(
+    world, after
+) -> None:
+    narrow = replace(NET, v4=replace(pool("10.0.0.0/29"), first=BASE + 2, last=BASE + 3))
+    got = [world.bind(narrow, "a"), world.bind(narrow, "b")]
+
+    assert world.bind(after, "a") == got[0]
+    got += [world.bind(after, name) for name in "cdef"]
+
+    assert len({lease.address for lease in got}) == 6
+
+
 def test_a_pool_that_is_narrowed_in_use_hands_out_none_of_the_old_addresses(world) -> None:
     for number in range(6):
         world.bind(NET, f"p{number}")
@@ -350,6 +393,32 @@ def test_a_pool_that_is_narrowed_in_use_hands_out_none_of_the_old_addresses(worl
     assert {str(lease.address.ip) for lease in got} == {"10.0.0.5", "10.0.0.6"}
     with pytest.raises(ExhaustedError):
         world.bind(narrow, "z")
+
+
+def test_what_a_bind_asks_about_static_addresses_is_found_by_index(world) -> None:
+    """Of two pairs: for a list of pairs SQLite would read every open lease and freed address."""
+    if world.is_postgresql:
+        return  # its plans hang on how much is stored, and an empty table is read whole
+    seen: list[tuple[str, Any]] = []
+
+    def note(_connection, _cursor, statement, parameters, *_more) -> None:
+        if statement.startswith(("SELECT lease.", "SELECT freed.")):
+            seen.append((statement, parameters))
+
+    event.listen(world.engine, "before_cursor_execute", note)
+    pair = [request(ip=static("10.0.0.5")), request(SECOND, "net2", ip=static("10.1.0.5"))]
+    world.leases.bind(owner(), pair)
+    event.remove(world.engine, "before_cursor_execute", note)
+
+    with world.engine.connect() as connection:
+        plans = [
+            str(row[3])
+            for statement, parameters in seen
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        ]
+    searched = [line for line in plans if "domain=? AND address=?" in line]
+    assert len(searched) == 2, plans
+    assert not [line for line in plans if line.startswith(("SCAN lease", "SCAN freed"))]
 
 
 def test_a_big_pool_is_bound_without_reading_it(world) -> None:

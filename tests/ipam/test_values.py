@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danmpy.api.specs import AddressAsk, AddressMode, SegmentKey, SegmentKind
-from danmpy.ipam.values import Lease, LeaseRequest, NetworkUsage, PoolUsage
+from danmpy.api.specs import AddressAsk, AddressMode
+from danmpy.ipam.values import Lease, LeaseRequest, PoolUsage
 from support.specs import DYNAMIC, NONE, network, static, tenant_key
 
 BLUE = network(tenant_key("internal"), v4="10.0.0.0/24", v6="fd00::/64")
@@ -74,13 +74,3 @@ def test_an_empty_pool_is_full() -> None:
     usage = PoolUsage(cidr="10.0.0.0/32", capacity=0, held=0, outside=0, cooling=0, free=0)
     assert usage.percent == 100.0
     assert usage.to_json()["percent"] == 100.0
-
-
-def test_a_network_without_a_segment_or_a_family_says_so_with_null() -> None:
-    shown = NetworkUsage(network="n", segment=None, v4=None, v6=None).to_json()
-    assert shown == {
-        "network": "n", "parent": None, "kind": None, "id": None, "v4": None, "v6": None,
-    }  # fmt: skip
-    segment = SegmentKey(parent="ens4", kind=SegmentKind.VLAN, id=100)
-    shown = NetworkUsage(network="n", segment=segment, v4=None, v6=None).to_json()
-    assert (shown["parent"], shown["kind"], shown["id"]) == ("ens4", "vlan", 100)
