@@ -17,10 +17,11 @@ from sqlalchemy import Engine
 from danmpy import faults
 from danmpy.attach.builder import PodBuilder
 from danmpy.attach.delegates import Delegates
-from danmpy.attach.engine import Attacher, AttachPorts, AttachSettings
+from danmpy.attach.engine import Attacher
 from danmpy.attach.handler import CniHandler
 from danmpy.attach.journal import AttachmentRecord, Journal, read_records
 from danmpy.attach.metrics import CniMetrics
+from danmpy.attach.ports import AttachPorts, AttachSettings
 from danmpy.attach.server import CniServer
 from danmpy.attach.upkeep import Job, Sweeper, Upkeep
 from danmpy.attach.view import LiveView
@@ -28,7 +29,7 @@ from danmpy.clock import monotonic, wall_clock
 from danmpy.db import migrate
 from danmpy.db.engine import open_engine
 from danmpy.db.errors import SchemaTooNewError
-from danmpy.errors import StoreError
+from danmpy.errors import IntentError, StoreError, UnavailableError
 from danmpy.health import HealthServer
 from danmpy.intent.folder import FolderSource
 from danmpy.ipam.audit import Audit
@@ -39,8 +40,9 @@ from danmpy.ipam.sealing import Ledger
 from danmpy.ipam.segments import SegmentStore
 from danmpy.kernel.links import HostLinks, LinkMonitor
 from danmpy.netwatcher.loop import Netwatcher, WatchPorts, WatchSettings
+from danmpy.netwatcher.mirror import Mirror, Refusal, read_refusals
 from danmpy.netwatcher.values import Flooding
-from danmpy.settings import Settings
+from danmpy.settings import PREFIX, Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -57,6 +59,12 @@ def open_intent(settings: Settings) -> FolderSource:
     Raises:
         IntentError: the source is not one that this release reads.
     """
+    if settings.intent.source != "folder":
+        raise IntentError(
+            f"the source {settings.intent.source} is not part of this release",
+            hint="set intent.source to folder, and intent.path to the folder of manifests",
+            subject="intent.source",
+        )
     return FolderSource(settings.intent.path)
 
 
@@ -86,7 +94,9 @@ def find_violations(settings: Settings) -> tuple[Finding, ...]:
 
 def open_delegates(settings: Settings) -> Delegates:
     """The delegate plugins of this node."""
-    return Delegates(settings.cni.conf_dir, settings.cni.bin_dirs, environ=os.environ)
+    # Our own variables may hold the database's password: no other program's business.
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
+    return Delegates(settings.cni.conf_dir, settings.cni.bin_dirs, environ=environ)
 
 
 def read_attachments(settings: Settings) -> tuple[AttachmentRecord, ...]:
@@ -107,6 +117,12 @@ def open_netwatcher(settings: Settings) -> Iterator[Netwatcher]:
 
 
 JOURNAL_FOLDER = "attachments"
+REFUSALS_FILE = "refusals.json"
+
+
+def open_refusals(settings: Settings) -> Mapping[str, Refusal]:
+    """What the kernel refused to this node's daemon in its last look, by device."""
+    return read_refusals(settings.state_dir / REFUSALS_FILE)
 
 
 def _ready_engine(settings: Settings) -> Engine:
@@ -123,6 +139,7 @@ def _netwatcher(
         assigner=SegmentStore(engine, wall_clock),
         host=host,
         conf_names=open_delegates(settings).conf_names,
+        publish=Mirror(settings.state_dir / REFUSALS_FILE).write,
         clock=wall_clock,
     )
     return Netwatcher(
@@ -159,7 +176,7 @@ def run_node(settings: Settings) -> int:
 def _start(
     settings: Settings, environ: Mapping[str, str], stop: threading.Event, stack: ExitStack
 ) -> None:
-    """Start every part; `stack` stops them in reverse."""
+    """Start every part, unless told to stop meanwhile; `stack` stops them in reverse."""
     journal = Journal(settings.state_dir / JOURNAL_FOLDER)
     journal.open()
     stack.callback(journal.close)
@@ -175,7 +192,8 @@ def _start(
     attacher.repair()
     netwatcher.start()
     stack.callback(netwatcher.close)
-    netwatcher.wait_for(lambda report: not report.error, FIRST_LOOK_S)
+    if not _looked(netwatcher, stop):
+        return
     _watch(source, netwatcher, stop, stack)
     registry = CollectorRegistry()
     server = CniServer(settings.socket, CniHandler(attacher, CniMetrics(registry)).answer)
@@ -194,7 +212,9 @@ def _start(
     upkeep.start()
     stack.callback(upkeep.close)
     if settings.metrics.endpoint is not None:
-        health = HealthServer(settings.metrics.endpoint, registry, lambda: netwatcher.report.error)
+        health = HealthServer(
+            settings.metrics.endpoint, registry, lambda: _why_not_ready(attacher, netwatcher)
+        )
         health.start()
         stack.callback(health.close)
     _log.info("ready", node=settings.node_name, socket=str(settings.socket))
@@ -203,6 +223,29 @@ def _start(
 FIRST_LOOK_S = 10.0
 """Seconds that the first look may take before the socket is served all the same: pods whose
 networks are not there yet are then told so."""
+
+
+def _why_not_ready(attacher: Attacher, netwatcher: Netwatcher) -> str:
+    """Why no pod could be attached now; empty when all is well."""
+    try:
+        attacher.status()
+    except UnavailableError as error:
+        return str(error)
+    return netwatcher.report.error
+
+
+_GLANCE_S = 0.02
+"""Seconds between two glances at the report while the first look is waited for."""
+
+
+def _looked(netwatcher: Netwatcher, stop: threading.Event) -> bool:
+    """Wait for a look that succeeds, as long as `FIRST_LOOK_S`; False when told to stop."""
+    deadline = monotonic() + FIRST_LOOK_S
+    while not stop.wait(_GLANCE_S):
+        report = netwatcher.report
+        if (report.at and not report.error) or monotonic() > deadline:
+            return True
+    return False
 
 
 def _attacher(

@@ -12,6 +12,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 _log = structlog.get_logger(__name__)
 
+REQUEST_TIMEOUT_S = 10.0
+"""Seconds for a client to say what it wants: each one that is connected has a thread."""
+
 Readiness = Callable[[], str]
 """An empty text when the process is ready, else why not."""
 
@@ -51,6 +54,8 @@ class HealthServer:
 
         class Handler(BaseHTTPRequestHandler):
             """One request."""
+
+            timeout = REQUEST_TIMEOUT_S
 
             def do_GET(self) -> None:
                 """Answer the three known paths."""

@@ -1,5 +1,6 @@
 """The daemon's HTTP endpoint."""
 
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry
 
+from danmpy import health
 from danmpy.attach.metrics import CniMetrics
 from danmpy.health import HealthServer
 
@@ -60,3 +62,14 @@ def test_a_port_that_is_taken_does_not_stop_the_daemon(url: str) -> None:
     second.start()
     assert second.port == 0
     second.close()
+
+
+def test_a_client_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "REQUEST_TIMEOUT_S", 0.1)
+    server = HealthServer(("127.0.0.1", 0), CollectorRegistry(), lambda: "")
+    server.start()
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+            assert client.recv(1) == b""
+    finally:
+        server.close()

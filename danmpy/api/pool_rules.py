@@ -13,7 +13,6 @@ from typing import Final
 from danmpy.api.addresses import (
     TextError,
     bounds,
-    parse_exact_subnet,
     parse_one,
     parse_ranges,
     parse_subnet,
@@ -141,13 +140,14 @@ def pool_in_order(draft: FamilyDraft) -> Iterator[Finding]:
 def routes_readable(draft: FamilyDraft) -> Iterator[Finding]:
     """Rules 3, 6: gateways are in the subnet. Ours: destinations can be read, too.
 
-    DANM drops a destination that it cannot read when it attaches a pod, without a word.
+    DANM drops a destination that it cannot read when it attaches a pod, without a word. Host bits
+    it reads over (Go's net.ParseCIDR), and its users' manifests have them.
     """
     seen: set[IPNetwork] = set()
     for destination_text, gateway in draft.routes.items():
         field = f"{draft.names.routes}.{destination_text}"
         try:
-            destination = parse_exact_subnet(destination_text, draft.family)
+            destination = parse_subnet(destination_text, draft.family)
         except TextError as error:
             yield _text_finding(field, "RouteInvalid", error)
         else:

@@ -13,7 +13,8 @@ _SUBDOMAIN: Final = re.compile(
     r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.ASCII
 )
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
-_LINK_PART: Final = re.compile(r"[!-.0-9;-~]+", re.ASCII)
+_LINK_PART: Final = re.compile(r"[!-$&-.0-9;-~]+", re.ASCII)
+_NO_LINK: Final = frozenset({".", "..", "all", "default"})
 _SUBDOMAIN_MAX: Final = 253
 _LABEL_MAX: Final = 63
 
@@ -32,9 +33,11 @@ def is_link_name(text: str) -> bool:
     """Is `text` a name that a network interface can have?
 
     net/core/dev.c, dev_valid_name: no "/", ":" or white space, not "." or "..", at most 15 bytes.
-    Printable ASCII is our own narrowing: other names cannot be typed or logged safely.
+    A "%" is a pattern there (dev_alloc_name), and "all" and "default" are the folders of every link
+    among the sysctls. Printable ASCII is our own narrowing: other names cannot be typed or logged
+    safely.
     """
-    return len(text) <= IFNAME_MAX_BYTES and is_link_prefix(text) and text not in {".", ".."}
+    return len(text) <= IFNAME_MAX_BYTES and is_link_prefix(text) and text not in _NO_LINK
 
 
 def is_link_prefix(text: str) -> bool:

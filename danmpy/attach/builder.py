@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 import structlog
 
 from danmpy.api.cni import CniInterface, CniResult
-from danmpy.attach.delegates import DelegateConf, Delegates
+from danmpy.attach.delegate_confs import DelegateConf
+from danmpy.attach.delegates import Delegates
 from danmpy.attach.journal import AttachmentRecord, LinkRecord
 from danmpy.attach.plan import (
     MadeInterface,
@@ -19,10 +19,11 @@ from danmpy.attach.plan import (
     plan_config,
     plan_link,
 )
+from danmpy.attach.sandboxes import enter_sandbox, is_there
 from danmpy.attach.values import Backend, InterfaceSpec, IPInterface, PodIdentity
 from danmpy.errors import BugError, ConflictError, DanmpyError, NotReadyError, WireError
 from danmpy.faults import FaultPoint, no_faults
-from danmpy.kernel.netns import NetnsId, read_netns_id, require_other_than_home
+from danmpy.kernel.netns import read_netns_id, require_other_than_home
 from danmpy.kernel.podlinks import HostLinkFacts, PodLink, PodLinkConfig
 from danmpy.kernel.podnet import PodNet, enter_pod, read_host_links, remove_host_links
 
@@ -212,7 +213,7 @@ class PodBuilder:
         own = [link for link in record.links if link.link]
         rules = [rule for link in record.links if link.config for rule in link.config.rules]
         if own or rules:
-            with _same_namespace(record) as pod:
+            with enter_sandbox(record) as pod:
                 if pod is not None:
                     pod.remove_rules(rules)
                     names = {link.name for link in own}
@@ -226,7 +227,7 @@ class PodBuilder:
 
     def _remove_delegated(self, record: AttachmentRecord, link: LinkRecord) -> list[DanmpyError]:
         identity = identity_of(record)
-        if read_netns_id(record.netns) != _netns_id(record):
+        if not is_there(record):
             identity = replace(identity, netns="")
         try:
             conf = DelegateConf.from_json(link.delegate)
@@ -249,7 +250,7 @@ class PodBuilder:
 
     def find_differences(self, record: AttachmentRecord) -> tuple[str, ...]:
         """What of `record` is no longer as it was made; empty when all is well."""
-        with _same_namespace(record) as pod:
+        with enter_sandbox(record) as pod:
             if pod is None:
                 return (f"network namespace {record.netns} is gone or is another one",)
             facts = pod.read()
@@ -284,29 +285,6 @@ def identity_of(record: AttachmentRecord) -> PodIdentity:
         netns=record.netns,
         ifname=record.ifname,
     )
-
-
-def _netns_id(record: AttachmentRecord) -> NetnsId:
-    return NetnsId(device=record.netns_device, inode=record.netns_inode)
-
-
-@contextmanager
-def _same_namespace(record: AttachmentRecord) -> Iterator[PodNet | None]:
-    """The pod of `record`, if the namespace at its path is still the one it was made in."""
-    with ExitStack() as stack:
-        yield _entered(record, stack)
-
-
-def _entered(record: AttachmentRecord, stack: ExitStack) -> PodNet | None:
-    if not record.netns or read_netns_id(record.netns) != _netns_id(record):
-        return None
-    try:
-        pod = stack.enter_context(enter_pod(record.netns))
-    except WireError:  # it went between the two looks
-        return None
-    if record.netns_cookie and pod.cookie != record.netns_cookie:
-        return None
-    return pod
 
 
 def _config_of(record: LinkRecord) -> PodLinkConfig:

@@ -40,14 +40,19 @@ def require_intact(ports: AttachPorts, request: CniRequest) -> None:
     found = [*ports.builder.find_differences(record)]
     if request.netns != record.netns:
         found.append(f"it was attached in {record.netns}, and the runtime says {request.netns}")
-    found += _lease_differences(ports, record)
+    found += lease_differences(ports, record)
     found += _result_differences(record, request.prev_result)
     if found:
         hint = "delete the pod so that it is attached anew"
         raise HostError("; ".join(found), hint=hint, subject=subject)
 
 
-def _lease_differences(ports: AttachPorts, record: AttachmentRecord) -> list[str]:
+def lease_differences(ports: AttachPorts, record: AttachmentRecord) -> list[str]:
+    """Addresses of `record` that the database no longer gives to its container, a sentence each.
+
+    Raises:
+        StoreError: the database cannot be asked.
+    """
     if not any(link.config and link.config.addresses for link in record.links):
         return []
     held = {

@@ -36,15 +36,6 @@ from danmpy.errors import (
     WireError,
 )
 
-__all__ = [
-    "DelegateConf",
-    "DelegateResult",
-    "Delegates",
-    "ProcessOutcome",
-    "Runner",
-    "run_process",
-]
-
 DEFAULT_TIMEOUT_S: Final = 30.0
 """Seconds a plugin may take for one verb; kubelet's own limit for a whole sandbox is minutes."""
 
@@ -59,7 +50,7 @@ _CODE_TRY_LATER: Final = 11
 _CODES_UNAVAILABLE: Final = frozenset({50, 51})
 _SINCE_PREV_ON_DEL: Final = (0, 4, 0)
 _SINCE_CHECK: Final = (0, 4, 0)
-_SINCE_STATUS_AND_GC: Final = (1, 1, 0)
+_SINCE_GC: Final = (1, 1, 0)
 
 _Document = Mapping[str, Any]
 
@@ -74,7 +65,7 @@ class DelegateResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """Whom a call is about; empty for STATUS and GC."""
+    """Whom a call is about; empty for GC."""
 
     container_id: str = ""
     netns: str = ""
@@ -206,18 +197,6 @@ class Delegates:
         for plugin in conf.plugins:
             self._call(Verb.CHECK, conf, plugin, target, _prev(last))
 
-    def status(self, conf: DelegateConf) -> None:
-        """Could `conf` attach a pod now? Raises UnavailableError with the plugin's words."""
-        for plugin in conf.plugins:
-            try:
-                self._binary(str(plugin["type"]))
-                if version_key(conf.version) >= _SINCE_STATUS_AND_GC:
-                    self._call(Verb.STATUS, conf, plugin, _Target(), {})
-            except DanmpyError as error:
-                raise UnavailableError(
-                    error.message, hint=error.hint, subject=error.subject
-                ) from error
-
     def collect(self, conf: DelegateConf, valid: Iterable[tuple[str, str]]) -> None:
         """GC: everything but the `valid` (container id, interface name) pairs of this
         configuration is stale. Delegates before CNI 1.1.0 are not asked.
@@ -225,7 +204,7 @@ class Delegates:
         Raises:
             DelegateError: what failed, all in one.
         """
-        if version_key(conf.version) < _SINCE_STATUS_AND_GC:
+        if version_key(conf.version) < _SINCE_GC:
             return
         attachments = [{"containerID": cid, "ifname": name} for cid, name in sorted(valid)]
         # Under the name of the specification and the one that libcni also writes.

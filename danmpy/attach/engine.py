@@ -10,14 +10,14 @@ import structlog
 
 from danmpy.api.annotations import parse_interfaces
 from danmpy.api.cni import Attachment, CniRequest, CniResult, parse_result, render_result
-from danmpy.api.specs import AddressMode, InterfaceAsk, PodSpec
+from danmpy.api.specs import AddressMode, PodSpec
 from danmpy.attach.builder import Blueprint
-from danmpy.attach.checks import require_intact
-from danmpy.attach.delegates import DelegateConf
+from danmpy.attach.checks import lease_differences, require_intact
+from danmpy.attach.delegate_confs import DelegateConf
 from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
 from danmpy.attach.locks import ContainerLocks
 from danmpy.attach.plan import addresses_by_interface, plan_result
-from danmpy.attach.ports import AttachPorts, AttachSettings, Leases, NetworkView, NodeView
+from danmpy.attach.ports import AttachPorts, AttachSettings
 from danmpy.attach.resolve import ResolveContext, resolve
 from danmpy.attach.undo import Undo, names_of, unrecorded
 from danmpy.attach.values import Backend, InterfaceSpec, PodIdentity
@@ -29,17 +29,9 @@ from danmpy.errors import (
     StoreError,
     UnavailableError,
 )
+from danmpy.intent.values import Intent
 from danmpy.ipam.leases import EndReason, Lease, LeaseOwner, LeaseRequest
 from danmpy.kernel.netns import netns_id_of
-
-__all__ = [
-    "AttachPorts",
-    "AttachSettings",
-    "Attacher",
-    "Leases",
-    "NetworkView",
-    "NodeView",
-]
 
 _log = structlog.get_logger(__name__)
 
@@ -61,8 +53,8 @@ class Attacher:
     def add(self, request: CniRequest) -> CniResult:
         """Attach every interface that the pod declares, or none.
 
-        Called again for an attachment that stands, it answers as the first time; one that was left
-        half done, or that somebody broke, is undone first.
+        Called again for an attachment that stands, it answers as the first time. One that somebody
+        broke is made again with the same addresses; one that was left half done is undone first.
 
         Raises:
             DanmpyError: nothing is left of the attempt, or what is left is in the journal and the
@@ -72,14 +64,30 @@ class Attacher:
             self._require_one_name(request)
             known = self._ports.journal.read(request.container_id, request.ifname)
             if known is not None:
-                if known.phase is Phase.ATTACHED and self._stands(known, request.netns):
+                if known.phase is not Phase.ATTACHED:
+                    self._start_anew(known)
+                elif self._stands(known, request.netns):
                     return parse_result(known.result)
-                self._start_anew(known)
+                else:
+                    return self._attach_again(known, request)
             return self._attach(request)
 
+    def _attach_again(self, known: AttachmentRecord, request: CniRequest) -> CniResult:
+        """Make a broken attachment anew. Its leases stay: `bind` gives a container what it already
+        has, so the pod keeps its addresses, and the audit sees no end that there was not.
+        """
+        journal = self._ports.journal
+        record = known.with_phase(Phase.ADDING)
+        journal.write(record)
+        self._ports.builder.remove(record)
+        try:
+            return self._attach(request)
+        finally:
+            if journal.read(*known.key) == record:  # refused before anything new was begun
+                self._undo.undo(known.key, database_away=False)
+
     def _start_anew(self, known: AttachmentRecord) -> None:
-        self._undo.detach(known, EndReason.ROLLBACK)
-        if self._ports.journal.read(*known.key) is not None:
+        if not self._undo.detach(known, EndReason.ROLLBACK):
             raise NotReadyError(
                 "the release of its earlier attachment waits for the database",
                 hint="check the database URL and that the database is running",
@@ -99,10 +107,15 @@ class Attacher:
                 )
 
     def _stands(self, record: AttachmentRecord, netns: str) -> bool:
-        return record.netns == netns and not self._ports.builder.find_differences(record)
+        return (
+            record.netns == netns
+            and not self._ports.builder.find_differences(record)
+            and not lease_differences(self._ports, record)
+        )
 
     def _attach(self, request: CniRequest) -> CniResult:
-        pod = self._find_pod(request)
+        intent = self._ports.view.read()
+        pod = _pod_of(request, intent)
         identity = PodIdentity(
             namespace=pod.namespace,
             pod=pod.name,
@@ -111,7 +124,7 @@ class Attacher:
             netns=request.netns,
             ifname=request.ifname,
         )
-        specs = self.decide(pod, identity)
+        specs = self._decide(pod, identity, intent)
         devices = {
             spec.name: self._ports.view.ready_device(spec.network.key)
             for spec in specs
@@ -132,32 +145,16 @@ class Attacher:
                     self._undo.undo(record.key, database_away=away)
         return result
 
-    def _find_pod(self, request: CniRequest) -> PodSpec:
-        namespace, name = request.pod_namespace, request.pod_name
-        pod = self._ports.view.find_pod(namespace, name)
-        subject = f"Pod/{namespace}/{name}"
-        if pod is None:
-            raise NotReadyError(
-                "this pod is not known here",
-                hint="it is not in the intent (folder or API server) yet, or no longer",
-                subject=subject,
-            )
-        if pod.uid and request.pod_uid and pod.uid != request.pod_uid:
-            raise IntentError(
-                f"the runtime attaches UID {request.pod_uid}, but the pod now has {pod.uid}",
-                hint="a pod of this name was replaced; the runtime must make a new sandbox",
-                subject=subject,
-            )
-        return pod
-
-    def decide(self, pod: PodSpec, identity: PodIdentity) -> tuple[InterfaceSpec, ...]:
+    def _decide(
+        self, pod: PodSpec, identity: PodIdentity, intent: Intent
+    ) -> tuple[InterfaceSpec, ...]:
         """The interfaces that `pod` gets; touches nothing.
 
         Raises:
             IntentError: the declaration is wrong, with the entry and the rule.
         """
-        asks: tuple[InterfaceAsk, ...] = parse_interfaces(pod)
-        view = self._ports.view.read_networks(tuple(ask.network for ask in asks))
+        asks = parse_interfaces(pod)
+        view = self._ports.view.read_networks(intent)
         context = ResolveContext(
             container_id=identity.container_id,
             naming_scheme=self._settings.naming_scheme,
@@ -198,7 +195,8 @@ class Attacher:
         return [
             record
             for record in self._ports.journal.read_all()
-            if record.pod_uid == identity.uid
+            if (record.pod_uid, record.namespace, record.pod)
+            == (identity.uid, identity.namespace, identity.pod)
             and record.container_id != identity.container_id
             and record.phase is Phase.ATTACHED
         ]
@@ -360,22 +358,41 @@ class Attacher:
             _log.info("GC without a list of valid attachments: nothing to do")
             return
         failures: list[DanmpyError] = []
-        with self._locks.all():
-            for record in self._ports.journal.read_all():
-                key = Attachment(container_id=record.container_id, ifname=record.ifname)
-                if record.network_name != request.network_name or key in request.valid_attachments:
-                    continue
-                _log.info("GC detaches", **names_of(record))
-                try:
-                    self._undo.detach(record, EndReason.COLLECTED)
-                except DanmpyError as error:
-                    failures.append(error)
-            failures += self._collect_delegates()
+        away = False
+        for record in self._ports.journal.read_all():
+            key = Attachment(container_id=record.container_id, ifname=record.ifname)
+            if record.network_name != request.network_name or key in request.valid_attachments:
+                continue
+            try:
+                away = not self._collect(record, database_away=away) or away
+            except DanmpyError as error:
+                failures.append(error)
+        failures += self._collect_delegates()
         if failures:
             raise failures[0]
 
+    def _collect(self, record: AttachmentRecord, *, database_away: bool) -> bool:
+        """Detach `record` unless something is under way for its container: a runtime that calls GC
+        beside ADD and DEL must not be waited for by all the others. As `Undo.detach`."""
+        with self._locks.try_container(record.container_id) as free:
+            now = self._ports.journal.read(*record.key) if free else None
+            if now is None or now.began_at != record.began_at:
+                return True
+            _log.info("GC detaches", **names_of(now))
+            return self._undo.detach(now, EndReason.COLLECTED, database_away=database_away)
+
     def _collect_delegates(self) -> list[DanmpyError]:
         """GC of the delegates' configurations in use; what is in the journal is valid."""
+        if not any(link.delegate for each in self._ports.journal.read_all() for link in each.links):
+            return []
+        try:
+            with self._locks.all():
+                return self._collect_delegates_alone()
+        except NotReadyError as error:
+            return [error]
+
+    def _collect_delegates_alone(self) -> list[DanmpyError]:
+        """While no ADD or DEL runs: one that began meanwhile would be missing in the list."""
         confs: dict[str, DelegateConf] = {}
         valid: dict[str, set[tuple[str, str]]] = {}
         for record in self._ports.journal.read_all():
@@ -414,9 +431,11 @@ class Attacher:
         """Finish what an earlier process left half done; the number of records still waiting.
 
         Run before the socket is served, and again from time to time for releases that wait for the
-        database. An ADD that is under way holds its container's lock and is not disturbed.
+        database, which is waited for once and not once a record. An ADD that is under way holds its
+        container's lock and is not disturbed.
         """
         waiting = 0
+        away = False
         for stale in self._ports.journal.read_all():
             if stale.phase is Phase.ATTACHED:
                 continue
@@ -424,20 +443,38 @@ class Attacher:
                 record = self._ports.journal.read(*stale.key) if free else None
                 if record is None or record.phase is Phase.ATTACHED:
                     continue
-                waiting += not self._repair(record)
+                try:
+                    # The reason is for a half done ADD: whatever was let go of has one already.
+                    done = self._undo.detach(record, EndReason.ROLLBACK, database_away=away)
+                except DanmpyError as error:
+                    _log.warning("repair is not complete", error=str(error), **names_of(record))
+                    waiting += 1
+                    continue
+                if done:
+                    _log.info("repaired", was=str(record.phase), **names_of(record))
+                else:
+                    away = True
+                    waiting += 1
         return waiting
 
-    def _repair(self, record: AttachmentRecord) -> bool:
-        reason = EndReason.ROLLBACK if record.phase is Phase.ADDING else EndReason.RELEASED
-        try:
-            self._undo.detach(record, record.end_reason or reason)
-        except DanmpyError as error:
-            _log.warning("repair is not complete", error=str(error), **names_of(record))
-            return False
-        done = self._ports.journal.read(*record.key) is None
-        if done:
-            _log.info("repaired", was=str(record.phase), **names_of(record))
-        return done
+
+def _pod_of(request: CniRequest, intent: Intent) -> PodSpec:
+    namespace, name = request.pod_namespace, request.pod_name
+    pod = intent.pods.get((namespace, name))
+    subject = f"Pod/{namespace}/{name}"
+    if pod is None:
+        raise NotReadyError(
+            "this pod is not known here",
+            hint="it is not in the intent (folder or API server) yet, or no longer",
+            subject=subject,
+        )
+    if pod.uid and request.pod_uid and pod.uid != request.pod_uid:
+        raise IntentError(
+            f"the runtime attaches UID {request.pod_uid}, but the pod now has {pod.uid}",
+            hint="a pod of this name was replaced; the runtime must make a new sandbox",
+            subject=subject,
+        )
+    return pod
 
 
 def _wants_lease(spec: InterfaceSpec) -> bool:

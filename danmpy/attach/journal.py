@@ -24,6 +24,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from danmpy.errors import HostError, NotReadyError
+from danmpy.kernel.netns import NetnsId
 from danmpy.kernel.podlinks import PodLink, PodLinkConfig
 
 _log = structlog.get_logger(__name__)
@@ -31,6 +32,10 @@ _log = structlog.get_logger(__name__)
 
 _CONTAINER_ID_SHOWN = 100
 """Characters; a file name has 255 bytes at most (NAME_MAX), and the interface's name is in it."""
+
+
+_UNFINISHED = ".tmp"
+"""Ending of a file that is being written; a daemon that is killed just then leaves it behind."""
 
 
 class Phase(StrEnum):
@@ -92,6 +97,11 @@ class AttachmentRecord:
         """What the runtime calls this attachment by."""
         return (self.container_id, self.ifname)
 
+    @property
+    def made_in(self) -> NetnsId:
+        """The namespace, as far as that shows from outside."""
+        return NetnsId(device=self.netns_device, inode=self.netns_inode)
+
     def with_phase(self, phase: Phase, **changes: Any) -> AttachmentRecord:
         """The same attachment in another phase."""
         return replace(self, phase=phase, **changes)
@@ -112,15 +122,17 @@ class Journal:
     def open(self) -> None:
         """Take the state folder for this process and load what it holds.
 
-        A file that cannot be read is put aside under ``*.damaged`` and logged; nothing is deleted.
+        A record that cannot be read is put aside under ``*.damaged`` and logged, not deleted.
 
         Raises:
             NotReadyError: another daemon has the folder.
             HostError: the folder cannot be made or written.
         """
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            for folder in (self._folder.parent, self._folder):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._lock_fd = os.open(self._folder / "lock", flags, 0o600)
         except OSError as error:
             raise HostError(
                 f"state folder {self._folder} cannot be used: {error.strerror}",
@@ -135,6 +147,9 @@ class Journal:
                 f"another danmpy node daemon uses the state folder {self._folder.parent}",
                 hint="stop it first, or give this one a state_dir and a socket of its own",
             ) from error
+        for scrap in self._folder.glob(f"*{_UNFINISHED}"):
+            with suppress(OSError):
+                scrap.unlink()
         self._records = {
             record.key: record for record in read_records(self._folder, set_aside=True)
         }
@@ -169,7 +184,7 @@ class Journal:
             HostError: the file cannot be written (disk full, read-only).
         """
         path = self._path(record)
-        temporary = f"{path}.tmp"
+        temporary = f"{path}{_UNFINISHED}"
         try:
             _write_file(temporary, _RECORDS.dump_json(record), durable=durable)
             os.rename(temporary, path)  # noqa: PTH104 - once or twice in every pod's start

@@ -18,6 +18,10 @@ WAIT_S: Final = 50.0
 that repeated calls for a stuck container end and do not use up the server's threads."""
 
 
+EXCLUSIVE_S: Final = 2.0
+"""Seconds to wait for running operations to end: nobody else can begin one meanwhile."""
+
+
 class ContainerLocks:
     """One lock a container id, made on demand and forgotten when nobody wants it.
 
@@ -73,7 +77,7 @@ class ContainerLocks:
             if not self._guard.wait_for(lambda: not self._exclusive, self._wait_s):
                 raise _still_busy("another GC")
             self._exclusive = True
-            if not self._guard.wait_for(lambda: not self._busy, self._wait_s):
+            if not self._guard.wait_for(lambda: not self._busy, min(EXCLUSIVE_S, self._wait_s)):
                 self._exclusive = False
                 self._guard.notify_all()
                 raise _still_busy("an operation of a container")

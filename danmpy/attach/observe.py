@@ -8,13 +8,11 @@ from ipaddress import ip_interface
 
 from danmpy.api.cni import parse_result
 from danmpy.api.specs import IPAddress
-from danmpy.attach.delegates import DelegateConf
+from danmpy.attach.delegate_confs import DelegateConf
 from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
-from danmpy.errors import WireError
+from danmpy.attach.sandboxes import enter_sandbox
 from danmpy.ipam.findings import SeenInterface
-from danmpy.kernel.netns import NetnsId, read_netns_id
 from danmpy.kernel.podlinks import PodFacts
-from danmpy.kernel.podnet import enter_pod
 
 
 def read_facts(record: AttachmentRecord) -> PodFacts | None:
@@ -25,15 +23,8 @@ def read_facts(record: AttachmentRecord) -> PodFacts | None:
     Raises:
         HostError: the kernel refused.
     """
-    wanted = NetnsId(device=record.netns_device, inode=record.netns_inode)
-    if not record.netns or read_netns_id(record.netns) != wanted:
-        return None
-    try:
-        with enter_pod(record.netns) as pod:
-            return pod.read()
-    except WireError:
-        # It went between the two looks.
-        return None
+    with enter_sandbox(record) as pod:
+        return pod.read() if pod else None
 
 
 def observe(records: Iterable[AttachmentRecord]) -> Iterator[SeenInterface]:

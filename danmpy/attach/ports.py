@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from danmpy.api.specs import NetworkKey, NetworkSpec, PodSpec
+from danmpy.api.specs import NetworkKey, NetworkSpec
 from danmpy.attach.builder import PodBuilder
 from danmpy.attach.delegates import Delegates
 from danmpy.attach.journal import Journal
 from danmpy.clock import Clock
 from danmpy.faults import FaultPoint, no_faults
+from danmpy.intent.values import Intent
 from danmpy.ipam.leases import Lease, LeaseOwner, LeaseRequest
 
 
@@ -27,11 +28,15 @@ class NetworkView:
 class NodeView(Protocol):
     """What the engine asks of intent and netwatcher."""
 
-    def find_pod(self, namespace: str, name: str) -> PodSpec | None:
-        """The pod; read live once when it is not known yet."""
+    def read(self) -> Intent:
+        """The wishes of now: once a call, because a large folder takes milliseconds."""
 
-    def read_networks(self, wanted: Sequence[NetworkKey]) -> NetworkView:
-        """All networks, those in `wanted` as the newest manifests say; more is not promised."""
+    def read_networks(self, intent: Intent) -> NetworkView:
+        """The networks of `intent` as this node has them.
+
+        Raises:
+            NotReadyError: they cannot be looked at now; the message says why.
+        """
 
     def ready_device(self, network: NetworkKey) -> str:
         """The device that interfaces on `network` are made on.

@@ -34,6 +34,9 @@ _log = structlog.get_logger(__name__)
 WORKERS = 16
 """Threads. An ADD mostly waits for the kernel and the disk; more would only queue elsewhere."""
 
+QUICK_VERBS = frozenset({"STATUS", "VERSION"})
+"""Verbs that wait for no container; they have a worker of their own."""
+
 BACKLOG = 512
 """Connections. A node that boots starts all its pods at once."""
 
@@ -65,6 +68,7 @@ class CniServer:
         self._waker: socket.socket | None = None
         self._callers: set[_Caller] = set()
         self._pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="cni")
+        self._quick = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cni-quick")
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -107,7 +111,8 @@ class CniServer:
             self._waker.close()
             self._thread.join()
             self._thread = None
-        self._pool.shutdown(wait=True)
+        for pool in (self._pool, self._quick):
+            pool.shutdown(wait=True)
 
     def _receive(self, listener: socket.socket, wake: socket.socket) -> None:
         """Until `wake` ends: collect requests, and hand each over when it is whole."""
@@ -169,7 +174,13 @@ class CniServer:
             return
         self._callers.discard(caller)
         selector.unregister(caller.connection)
-        self._pool.submit(self._serve, caller.connection, request)
+        # The runtime takes a node out of service whose STATUS waits behind slow plugins.
+        quick = request.environ.get("CNI_COMMAND") in QUICK_VERBS
+        try:
+            (self._quick if quick else self._pool).submit(self._serve, caller.connection, request)
+        except RuntimeError as error:
+            # No further thread can be had; the call is queued for those that there are.
+            _log.error("no new worker", error=str(error))
 
     def _drop(
         self, selector: selectors.BaseSelector, callers: AbstractSet[_Caller], why: str
@@ -208,8 +219,11 @@ def _clear_stale(path: Path) -> None:
             f"{path} exists and is no socket", hint="move it away or set `socket` to another path"
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
+        except BlockingIOError:
+            pass  # somebody listens and is behind (unix(7), EAGAIN)
         except OSError:
             path.unlink(missing_ok=True)
             return

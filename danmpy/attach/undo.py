@@ -19,8 +19,9 @@ class Undo:
     def __init__(self, ports: AttachPorts) -> None:
         self._ports = ports
 
-    def detach(self, record: AttachmentRecord, reason: str, *, database_away: bool = False) -> None:
-        """Remove links, close leases, forget the record, in this order.
+    def detach(self, record: AttachmentRecord, reason: str, *, database_away: bool = False) -> bool:
+        """Remove links, close leases, forget the record, in this order; False when only the
+        release is left, which waits in the journal for the database.
 
         The leases go last but one: an address may be handed out again only when no link has it.
         `reason` is for the leases, unless an earlier try has written its own into the record. A
@@ -43,12 +44,13 @@ class Undo:
             ports.faults("del:links")
             record = record.with_phase(Phase.DETACHED, detached_at=ports.clock())
         if database_away:
-            ports.journal.write(record, durable=True)
-        else:
-            self.release(record)
+            self._keep(record)
+            return False
+        return self.release(record)
 
-    def release(self, record: AttachmentRecord) -> None:
-        """Close the leases of `record`, whose links are gone; with the database away, note it.
+    def release(self, record: AttachmentRecord) -> bool:
+        """Close the leases of `record`, whose links are gone; with the database away, note it and
+        answer False.
 
         Raises:
             HostError: the database is away and the journal cannot be written either.
@@ -59,12 +61,18 @@ class Undo:
                 record.container_id, reason=record.end_reason, at=record.detached_at
             )
         except StoreError as error:
-            ports.journal.write(record, durable=True)
+            self._keep(record)
             _log.warning("release waits for the database", error=str(error), **names_of(record))
-            return
+            return False
         ports.faults("del:released")
         ports.journal.remove(record)
         ports.faults("del:forgotten")
+        return True
+
+    def _keep(self, record: AttachmentRecord) -> None:
+        """Have the release on the disk; a repair that finds it there need not write it again."""
+        if self._ports.journal.read(*record.key) != record:
+            self._ports.journal.write(record, durable=True)
 
     def undo(self, key: tuple[str, str], *, database_away: bool) -> None:
         """Undo a failed ADD; what cannot be undone now stays in the journal for the repair."""

@@ -14,10 +14,10 @@ from typing import Final, Protocol
 import structlog
 
 from danmpy.attach.journal import AttachmentRecord, Journal, Phase
+from danmpy.attach.sandboxes import is_there
 from danmpy.attach.view import IntentSource
 from danmpy.clock import monotonic
 from danmpy.errors import DanmpyError
-from danmpy.kernel.netns import NetnsId, read_netns_id
 
 _log = structlog.get_logger(__name__)
 
@@ -115,5 +115,4 @@ class Sweeper:
 
 
 def _is_gone(record: AttachmentRecord) -> bool:
-    made_in = NetnsId(device=record.netns_device, inode=record.netns_inode)
-    return record.phase is Phase.ATTACHED and read_netns_id(record.netns) != made_in
+    return record.phase is Phase.ATTACHED and not is_there(record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Interface, IPv6Interface
 
@@ -45,10 +45,6 @@ class InterfaceSpec:
     proutes: tuple[RouteSpec, ...] = ()
     default_gateways: tuple[IPAddress, ...] = ()
     delegate_conf: str = ""
-
-    def with_network(self, network: NetworkSpec) -> InterfaceSpec:
-        """The same interface on a network whose segment is now known."""
-        return replace(self, network=network)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from danmpy.api.specs import Condition, ConditionStatus, NetworkKey, PodSpec
-from danmpy.attach.engine import NetworkView
+from danmpy.api.specs import Condition, ConditionStatus, NetworkKey
+from danmpy.attach.ports import NetworkView
 from danmpy.errors import NotReadyError
 from danmpy.intent.values import Intent
 from danmpy.netwatcher.values import LookReport
@@ -45,17 +45,16 @@ class LiveView:
         self._source = source
         self._looks = looks
 
-    def find_pod(self, namespace: str, name: str) -> PodSpec | None:
-        """The pod as its manifest says now."""
-        return self._source.read().pods.get((namespace, name))
+    def read(self) -> Intent:
+        """The wishes of now."""
+        return self._source.read()
 
-    def read_networks(self, wanted: Sequence[NetworkKey]) -> NetworkView:
-        """The networks of a look that knew the manifests of now; `wanted` is not needed for it.
+    def read_networks(self, intent: Intent) -> NetworkView:
+        """The networks of a look that went by those of `intent`.
 
         Raises:
             NotReadyError: no such look succeeds in time; the message says why.
         """
-        intent = self._source.read()
         report = self._looks.report
         if not _knows(report, intent):
             report = self._looks.wait_for(lambda seen: _knows(seen, intent), WAIT_S)
@@ -63,7 +62,7 @@ class LiveView:
                 raise NotReadyError(
                     f"the networks cannot be looked at: {report.error or 'the last look hangs'}",
                     hint="see the log of the node daemon; it tries again by itself",
-                    subject=f"Network {', '.join(map(str, wanted)) or 'default'}",
+                    subject="netwatcher",
                 )
         refused = {
             key: "; ".join(f"{problem.message} ({problem.hint})" for problem in problems)

@@ -106,14 +106,6 @@ def read_answer(receive: Receive) -> WireAnswer:
     return WireAnswer(status=status, stdout=_read_block(receive))
 
 
-def decode_answer(data: bytes) -> WireAnswer:
-    """The answer in `data`. Raises WireError as `read_answer`, also for bytes left over."""
-    reader = _Reader(data)
-    answer = read_answer(reader)
-    reader.expect_end()
-    return answer
-
-
 class _Reader:
     """Bytes in memory, read like a socket."""
 

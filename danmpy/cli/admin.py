@@ -10,13 +10,19 @@ import typer
 from danmpy.cli.args import ConfigOption, read_settings
 from danmpy.cli.edge import DONE, FAILED, FINDINGS, say
 from danmpy.cli.output import say_out
+from danmpy.errors import NotReadyError
 
 
 def node(context: typer.Context, config: ConfigOption = None) -> int:
     """Run the node daemon in the foreground: host devices, and the CNI server."""
     from danmpy.bootstrap import run_node
 
-    return run_node(read_settings(context, config))
+    try:
+        return run_node(read_settings(context, config))
+    except NotReadyError as error:
+        # Waiting does not help a daemon whose folder or socket another one has.
+        say(str(error))
+        return FAILED
 
 
 def controller(context: typer.Context, config: ConfigOption = None) -> int:

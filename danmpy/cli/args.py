@@ -120,6 +120,48 @@ def parse_at(text: str | None) -> int | None:
     return None if text is None or text.lower() == "now" else parse_time(text, "--at")
 
 
+def parse_window(since: str | None, until: str | None) -> dict[str, int | None]:
+    """``since`` and ``until`` in microseconds, of what was typed for --from and --to.
+
+    Raises:
+        IntentError: one is no time, or the window ends before it begins.
+    """
+    first, last = parse_time(since, "--from"), parse_time(until, "--to")
+    if first is not None and last is not None and first > last:
+        raise IntentError(
+            f"the window ends at {until}, before it begins at {since}",
+            hint="swap --from and --to",
+            subject="--to",
+        )
+    return {"since": first, "until": last}
+
+
+def parse_mac(text: str) -> str:
+    """A MAC address in lower case with colons.
+
+    Raises:
+        IntentError: it is none.
+    """
+    digits = re.sub(r"[:.-]", "", text.lower())
+    if not re.fullmatch(r"[0-9a-f]{12}", digits):
+        hint = "write it as 02:42:ac:11:00:02"
+        raise IntentError(f"{text!r} is not a MAC address", hint=hint, subject="--mac")
+    return ":".join(digits[place : place + 2] for place in range(0, 12, 2))
+
+
+def parse_pod_filter(text: str) -> str:
+    """A pod's name, or ``namespace/name``.
+
+    Raises:
+        IntentError: it is neither.
+    """
+    if "/" in text:
+        return "/".join(parse_pod(text))
+    if not text:
+        raise IntentError("no name is given", hint="write web-0 or blue/web-0", subject="--pod")
+    return text
+
+
 def parse_address(text: str, option: str) -> IPAddress:
     """One address; a prefix length after it is passed over.
 

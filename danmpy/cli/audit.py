@@ -16,7 +16,9 @@ from danmpy.cli.args import (
     choose_network,
     parse_address,
     parse_at,
-    parse_time,
+    parse_mac,
+    parse_pod_filter,
+    parse_window,
     read_settings,
 )
 from danmpy.cli.edge import DONE, FINDINGS
@@ -150,17 +152,17 @@ def history(
     """Leases of now and before, one row each; every option narrows them down."""
     from danmpy.ipam.audit import HistoryFilter
 
-    window = {"since": parse_time(since, "--from"), "until": parse_time(until, "--to")}
+    window = parse_window(since, until)
     wanted = parse_address(address, "--address") if address is not None else None
     audit, chosen = _open(context, config, network)
     leases = audit.history(
         HistoryFilter(
             address=wanted,
-            pod=pod,
+            pod=None if pod is None else parse_pod_filter(pod),
             namespace=namespace,
             network=chosen,
             node=node,
-            mac=mac,
+            mac=None if mac is None else parse_mac(mac),
             **window,
         )
     )
@@ -189,7 +191,7 @@ def events(
     """The ledger: everything that happened to addresses and segments, in order."""
     from danmpy.ipam.audit import EventFilter
 
-    window = {"since": parse_time(since, "--from"), "until": parse_time(until, "--to")}
+    window = parse_window(since, until)
     wanted = parse_address(address, "--address") if address is not None else None
     audit, chosen = _open(context, config, network)
     records = audit.events(EventFilter(address=wanted, network=chosen, **window))

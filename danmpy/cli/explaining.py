@@ -16,10 +16,10 @@ from danmpy.api.specs import (
     PodSpec,
 )
 from danmpy.attach.delegates import Delegates
-from danmpy.attach.engine import NetworkView
 from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
 from danmpy.attach.observe import read_facts
 from danmpy.attach.plan import differences
+from danmpy.attach.ports import NetworkView
 from danmpy.attach.resolve import ResolveContext, examine, resolve
 from danmpy.attach.values import Backend, InterfaceSpec, IPInterface
 from danmpy.attach.view import LiveView
@@ -153,7 +153,7 @@ class Investigation:
     def _decide(self, pod: PodSpec) -> Decided:
         try:
             asks = parse_interfaces(pod)
-            view = self._view().read_networks(tuple(ask.network for ask in asks))
+            view = self._view().read_networks(self.look.intent)
         except DanmpyError as error:
             return Decided(problems=(Trouble.of(error),))
         context = ResolveContext(

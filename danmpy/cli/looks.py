@@ -3,8 +3,8 @@ and the database's time. Reads only; works beside a running daemon and without o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from danmpy.api.specs import (
@@ -21,6 +21,7 @@ from danmpy.errors import HostError, StoreError
 if TYPE_CHECKING:
     from danmpy.intent.values import Intent
     from danmpy.ipam.audit import Audit
+    from danmpy.netwatcher.mirror import Refusal
     from danmpy.netwatcher.values import LookReport
     from danmpy.settings import Settings
 
@@ -33,7 +34,8 @@ class Look:
     """The wishes, and what the netwatcher of this node makes of them now.
 
     `audit` asks the database; it and `database_time` (RFC 3339) are None, and `store_error` is set,
-    when the database could not be read.
+    when the database could not be read. `refusals` are what the kernel refused to the daemon, by
+    device: a preview tries nothing and cannot know.
     """
 
     intent: Intent
@@ -41,6 +43,7 @@ class Look:
     audit: Audit | None
     database_time: str | None
     store_error: StoreError | None = None
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
 
     @property
     def keys(self) -> tuple[NetworkKey, ...]:
@@ -99,11 +102,14 @@ class Look:
         late = {key: name for key, name in self.report.device_of.items() if name in missing}
         conditions: dict[NetworkKey, tuple[Condition, ...]] = dict(self.report.conditions)
         for key, name in late.items():
+            reason, words = "Pending", "danmpy node makes it; is it running?"
+            if refusal := self.refusals.get(name):
+                reason, words = refusal.reason, f"{refusal.message}; tried at {refusal.at}"
             pending = Condition(
                 type=DEVICE_READY,
                 status=ConditionStatus.FALSE,
-                reason="Pending",
-                message=f"device {name} is not there yet (danmpy node makes it; is it running?)",
+                reason=reason,
+                message=f"device {name} is not there yet ({words})",
             )
             others = tuple(c for c in conditions.get(key, ()) if c.type != DEVICE_READY)
             conditions[key] = (pending, *others)
@@ -132,7 +138,7 @@ def look_at(settings: Settings, intent: Intent | None = None) -> Look:
     Raises:
         IntentError: the wishes cannot be read at all.
     """
-    from danmpy.bootstrap import open_audit, open_intent, open_netwatcher
+    from danmpy.bootstrap import open_audit, open_intent, open_netwatcher, open_refusals
     from danmpy.netwatcher.values import LookReport
 
     wishes = open_intent(settings).read() if intent is None else intent
@@ -149,7 +155,14 @@ def look_at(settings: Settings, intent: Intent | None = None) -> Look:
             report = netwatcher.preview(wishes)
     except HostError as error:
         report = LookReport(at=0, error=str(error))
-    return Look(intent=wishes, report=report, audit=audit, database_time=time, store_error=trouble)
+    return Look(
+        intent=wishes,
+        report=report,
+        audit=audit,
+        database_time=time,
+        store_error=trouble,
+        refusals=open_refusals(settings),
+    )
 
 
 def say_notes(look: Look, *, refused: bool = True) -> None:

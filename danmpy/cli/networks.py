@@ -165,7 +165,7 @@ def networks(
 
     settings = read_settings(context, config)
     look = look_at(settings).as_it_stands()
-    usages = _usages(look, look.report.networks, None)
+    usages = _usages(look, look.intent.networks, None)
     say_notes(look, refused=False)
     items = [network_item(look, key, usages.get(str(key)), POOL_FIELDS) for key in look.keys]
     listing = Listing(

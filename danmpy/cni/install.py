@@ -36,6 +36,7 @@ _SHEBANG_MAX: Final = 127
 _BASE_VERSION: Final = "1.0.0"
 _HINTS: Final[Mapping[int, str]] = {
     errno.EACCES: "run as root",
+    errno.ENOENT: "the path cannot be made there: choose another directory",
     errno.EPERM: "run as root",
     errno.EROFS: "the file system is read-only: choose another directory",
     errno.ENOSPC: "make room on the file system",
@@ -131,8 +132,8 @@ def render_conflist(socket: str) -> bytes:
 
 def _require_ours(plugin: Path) -> None:
     """A file of that name that does not mention danmpy belongs to somebody else."""
-    with contextlib.suppress(FileNotFoundError), _refusals(plugin):
-        if b"danmpy" not in plugin.read_bytes():
+    with _refusals(plugin):
+        if plugin.exists() and b"danmpy" not in plugin.read_bytes():
             raise ConflictError(
                 "the file is not danmpy's plugin, and is left alone",
                 hint="move it away, or choose another --bin-dir",
@@ -192,11 +193,9 @@ def _sync_directory(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _refusals(path: Path) -> Iterator[None]:
-    """The kernel's refusals in our words; a missing file stays what it is."""
+    """The kernel's refusals in our words."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
         raise HostError(
             f"{error.strerror}",

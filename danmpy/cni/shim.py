@@ -19,7 +19,7 @@ ABOUT = (
 )
 MAGIC = b"DANMPY1\n"
 FORWARDED = (b"PATH", b"TRACEPARENT", b"TRACESTATE", b"BAGGAGE")
-CODE_IO, CODE_TRY_LATER, CODE_UNAVAILABLE = 5, 11, 50
+CODE_IO, CODE_DECODE, CODE_CONFIG, CODE_TRY_LATER, CODE_UNAVAILABLE = 5, 6, 7, 11, 50
 
 
 class CallError(Exception):
@@ -52,8 +52,21 @@ def main(environ: "dict[bytes, bytes]", stdin: int) -> "tuple[int, bytes, bytes]
     except CallError as failure:
         if command == b"STATUS":
             failure.code = CODE_UNAVAILABLE
-        return fail(data, failure)
+        return fail(data, what_is_wrong(data) or failure)
     return status, stdout, b""
+
+
+def what_is_wrong(data: bytes) -> "CallError | None":
+    """Why no socket could be found in `data`; only then is the JSON parser worth its 5 ms."""
+    import json
+
+    try:
+        socket = json.loads(data.decode("utf-8", "replace")).get("socket", "-")
+    except (ValueError, AttributeError, RecursionError):
+        return CallError(CODE_DECODE, "stdin is no JSON object: the runtime must send its config")
+    if isinstance(socket, str) and socket:
+        return None
+    return CallError(CODE_CONFIG, f"'socket' of the config is {socket!r}, and no path")
 
 
 def call(path: str, environ: "dict[bytes, bytes]", data: bytes) -> "tuple[int, bytes]":

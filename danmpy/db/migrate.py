@@ -123,7 +123,9 @@ def _prepare_file(path: Path) -> None:
     sqlite.org/wal.html: the mode stays with the file.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Who held which address is not for every user of the machine.
+        path.touch(mode=0o600)
         connection = sqlite3.connect(path, timeout=_MIGRATION_WAIT_S)
         try:
             connection.execute("PRAGMA journal_mode=WAL")

@@ -74,6 +74,10 @@ def read_documents(data: bytes, name: str) -> tuple[Document, ...] | Problem:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return _problem(name, line, "NotUtf8", "it is no UTF-8 text", "save it as UTF-8")
+    if not text.strip():
+        # As left by a writer that was stopped, or that has only just begun.
+        message = "it is empty, so that what it said is kept"
+        return _problem(name, 1, "FileEmpty", message, "delete the file to delete its objects")
     if name.endswith(".json"):
         return _read_json(text, name)
     return _read_yaml(text, name)

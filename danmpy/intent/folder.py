@@ -28,6 +28,10 @@ _SETTLED_US: Final = 100_000
 stamp changes with the time of the last timer tick, so two changes can carry one stamp."""
 
 
+_TRIES: Final = 5
+"""How often a folder that keeps changing is read before what was read counts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
     """What is known of one file: the last good verdicts, and what is wrong with it now."""
@@ -62,8 +66,7 @@ class FolderSource:
     def read(self) -> Intent:
         """What the folder says now; the very same object while it says the same. Never raises."""
         with self._lock:
-            listing = list_folder(self._path)
-            files = self._read_files(listing)
+            listing, files = self._read_whole()
             unchanged = (
                 self._intent is not None
                 and self._listing is not None
@@ -84,10 +87,26 @@ class FolderSource:
         """
         watch_folder(self._path, on_change, stop)
 
-    def _read_files(self, listing: Listing) -> dict[str, _File]:
+    def _read_whole(self) -> tuple[Listing, Mapping[str, _File]]:
+        """A listing and its files, read again when the folder changed meanwhile.
+
+        A file that is renamed, and a mounted ConfigMap that is replaced, are never half of each:
+        what only moved from one file to another must not be missing.
+        """
+        before = self._files
+        for _ in range(_TRIES):
+            listing = list_folder(self._path)
+            files = self._read_files(listing, before)
+            same = files.keys() == before.keys() and all(files[n] is before[n] for n in files)
+            if same or list_folder(self._path) == listing:
+                break
+            before = files
+        return listing, files
+
+    def _read_files(self, listing: Listing, before: Mapping[str, _File]) -> dict[str, _File]:
         files = {}
         for name, stamp in listing.files.items():
-            known = self._files.get(name)
+            known = before.get(name)
             if known is not None and known.settled and known.stamp == stamp:
                 files[name] = known
                 continue
@@ -95,7 +114,7 @@ class FolderSource:
             if file is not None:
                 files[name] = file
         # What is in a part of the folder that cannot be listed now is still what people want.
-        for name, known in self._files.items():
+        for name, known in before.items():
             if name not in files and listing.hides(name):
                 files[name] = known
         return files

@@ -279,13 +279,20 @@ def _judge_network(named: _Object, problems: tuple[Problem, ...]) -> Judged:
         subject=named.subject,
         value=None if problems else verdict.network,
         network=key,
-        claims=frozenset(_claims(named.body.get("spec"))) if problems else frozenset(),
+        claims=frozenset(_claims(named)) if problems else frozenset(),
         problems=problems,
     )
 
 
-def _claims(spec: object) -> Iterator[SegmentKey]:
-    """The segments that a refused manifest names, as far as that can be read."""
+def _claims(named: _Object) -> Iterator[SegmentKey]:
+    """The segments that a refused manifest names, as far as that can be read.
+
+    A TenantNetwork names none: what it has is in the database, and an id that a tenant writes must
+    not be taken out of the range of the others.
+    """
+    if named.kind == NetworkKind.TENANT:
+        return
+    spec = named.body.get("spec")
     options = spec.get("Options") if isinstance(spec, Mapping) else None
     if not isinstance(options, Mapping):
         return

@@ -35,6 +35,7 @@ def watch_folder(path: Path, notify: Notify, stop: threading.Event) -> None:
     listed once a second.
     """
     seen = list_folder(path)
+    told = ""
     notify()  # what changed since the caller read the folder is in `seen` already
     while not stop.is_set():
         if _identity(path) is None:
@@ -43,8 +44,11 @@ def watch_folder(path: Path, notify: Notify, stop: threading.Event) -> None:
             continue
         try:
             seen = _watch_while_same(path, seen, notify, stop)
+            told = ""
         except (OSError, RuntimeError) as error:  # the library's own error is a RuntimeError
-            _log.warning("folder is polled, inotify failed", path=str(path), error=str(error))
+            if str(error) != told:
+                told = str(error)
+                _log.warning("folder is polled, inotify failed", path=str(path), error=told)
             stop.wait(_POLL_S)
             seen = _tell_if_new(seen, path, notify)
 

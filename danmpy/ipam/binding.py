@@ -51,6 +51,9 @@ _EXISTING: Final = union_all(
         _open,
         lease.c.pod_uid == bindparam("pod_uid"),
         lease.c.pod_uid != literal_column("''"),
+        # A careless runtime may give several pods one UID; none may lose its address for that.
+        lease.c.namespace == bindparam("namespace"),
+        lease.c.pod == bindparam("pod"),
         lease.c.container_id != bindparam("container_id"),
     ),
 )
@@ -184,7 +187,13 @@ class Binding:
     ) -> tuple[dict[tuple[str, Family], Lease], list[Lease]]:
         """What this container holds, and what other containers of the pod hold."""
         rows = self.connection.execute(
-            _EXISTING, {"container_id": self.owner.container_id, "pod_uid": self.owner.pod_uid}
+            _EXISTING,
+            {
+                "container_id": self.owner.container_id,
+                "pod_uid": self.owner.pod_uid,
+                "namespace": self.owner.namespace,
+                "pod": self.owner.pod,
+            },
         )
         leases = [to_lease(row) for row in rows]
         own = {

@@ -25,6 +25,7 @@ from danmpy.api.specs import (
     TenantConfigSpec,
 )
 from danmpy.errors import DanmpyError, ExhaustedError, IntentError
+from danmpy.ipam.wires import with_kept_back
 
 SEGMENT_ASSIGNED: Final = "SegmentAssigned"
 """The condition type of every problem here; its reasons are the first words in `_ProblemError`."""
@@ -43,7 +44,8 @@ class Assignments:
 
     `networks` holds every network given, TenantNetworks with their device, segment and NetworkID
     filled in. A network with a problem is in `problems` and not in `networks`. `kept` are the
-    segments of networks whose manifests are refused now: what exists for them stays.
+    segments that networks have whose manifests are refused now, or that have a problem: what exists
+    for them stays.
     """
 
     networks: Mapping[NetworkKey, NetworkSpec] = field(default_factory=dict)
@@ -113,12 +115,20 @@ class _ProblemError(Exception):
 def choose(wanted: Wanted, stored: Stored, now: int) -> Choice:
     """Device and segment of every TenantNetwork; other networks pass through as they are.
 
-    A TenantNetwork never gets a segment that a ClusterNetwork or DanmNet names. One of those that
-    names a segment which a TenantNetwork has already gets a problem instead, and the tenant stays
+    A TenantNetwork never gets a wire that a ClusterNetwork or DanmNet names. One of those that
+    names a wire which a TenantNetwork has already gets a problem instead, and the tenant stays
     alone. Two ClusterNetworks or DanmNets may name the same segment: both were set by hand, and
     DANM's own examples share wires between namespaces in this way.
     """
     return _Chooser(wanted, stored, now).run()
+
+
+def is_offered(segment: SegmentKey | None, configs: Iterable[TenantConfigSpec]) -> bool:
+    """May a TenantNetwork have got the wire of `segment` out of `configs`?"""
+    if segment is None:
+        return False
+    profiles = (profile for config in configs for profile in config.host_devices)
+    return any(_count(profile, [_wire(segment)]) for profile in profiles)
 
 
 class _Chooser:
@@ -131,8 +141,8 @@ class _Chooser:
         self._profiles = tuple(p for config in self._configs for p in config.host_devices)
         self._network_ids = _union(config.network_ids for config in self._configs)
         self._holdings = dict(stored.holdings)
-        self._resting = set(stored.resting)
-        self._by_hand = set(wanted.claims)
+        self._resting = set(map(_wire, stored.resting))
+        self._by_hand = set(map(_wire, wanted.claims))
         self._held: set[SegmentKey] = set()
         self._free: dict[HostDeviceProfile, Iterator[int]] = {}
         self._ended: list[Holding] = []
@@ -147,11 +157,13 @@ class _Chooser:
             (tenants if key.kind is NetworkKind.TENANT else others).append(key)
         specs = self._wanted.networks
         self._by_hand.update(
-            segment for key in others if (segment := specs[key].segment) is not None
+            _wire(segment) for key in others if (segment := specs[key].segment) is not None
         )
         self._end_absent()
         self._held.update(
-            segment for held in self._holdings.values() if (segment := held.segment) is not None
+            _wire(segment)
+            for held in self._holdings.values()
+            if (segment := held.segment) is not None
         )
         for key in tenants:
             self._settle(key, self._tenant)
@@ -159,14 +171,17 @@ class _Chooser:
             self._settle(key, self._other)
         return Choice(
             assignments=Assignments(
-                networks=self._networks, problems=self._problems, kept=self._kept()
+                networks=with_kept_back(self._networks),
+                problems=self._problems,
+                kept=self._kept(),
             ),
             ended=tuple(self._ended),
             begun=tuple(self._begun),
         )
 
     def _kept(self) -> frozenset[SegmentKey]:
-        holdings = (self._holdings.get(str(key)) for key in self._wanted.keep)
+        unserved = (*self._wanted.keep, *self._problems)
+        holdings = (self._holdings.get(str(key)) for key in unserved)
         segments = (holding.segment for holding in holdings if holding is not None)
         return frozenset(segment for segment in segments if segment is not None)
 
@@ -201,8 +216,8 @@ class _Chooser:
         del self._holdings[holding.network]
         self._ended.append(holding)
         if holding.segment is not None:
-            self._held.discard(holding.segment)
-            self._resting.add(holding.segment)
+            self._held.discard(_wire(holding.segment))
+            self._resting.add(_wire(holding.segment))
 
     def _tenant(self, spec: NetworkSpec) -> NetworkSpec:
         network_id = self._network_ids.get(spec.backend.lower(), spec.network_id)
@@ -238,7 +253,7 @@ class _Chooser:
         )
         self._holdings[name] = begun
         if begun.segment is not None:
-            self._held.add(begun.segment)
+            self._held.add(_wire(begun.segment))
         self._begun.append(begun)
         return begun
 
@@ -272,9 +287,9 @@ class _Chooser:
             return
         for first, last in sorted(profile.ids):
             for number in range(first, last + 1):
-                segment = SegmentKey(parent=profile.name, kind=profile.kind, id=number)
-                taken = segment in self._held or segment in self._by_hand
-                if not taken and segment not in self._resting:
+                wire = _wire(SegmentKey(parent=profile.name, kind=profile.kind, id=number))
+                taken = wire in self._held or wire in self._by_hand
+                if not taken and wire not in self._resting:
                     yield number
 
     def _full(self, spec: NetworkSpec, candidates: Sequence[HostDeviceProfile]) -> ExhaustedError:
@@ -296,20 +311,31 @@ class _Chooser:
         )
 
     def _other(self, spec: NetworkSpec) -> NetworkSpec:
-        if spec.segment is None or spec.segment not in self._held:
+        if spec.segment is None or _wire(spec.segment) not in self._held:
             return spec
-        owner = next(
-            item.network for item in self._holdings.values() if item.segment == spec.segment
+        owner, held = next(
+            (item.network, segment)
+            for item in self._holdings.values()
+            if (segment := item.segment) is not None and _wire(segment) == _wire(spec.segment)
         )
         raise _ProblemError(
             "SegmentTaken",
             IntentError(
-                f"{spec.segment.kind} {spec.segment.id} on {spec.segment.parent} is assigned to "
-                f"{owner}",
+                f"{held.kind} {held.id} on {held.parent} is assigned to {owner}",
                 hint="use an id outside of the ranges of the TenantConfigs, or delete that network",
                 subject=str(spec.key),
             ),
         )
+
+
+def _wire(segment: SegmentKey) -> SegmentKey:
+    """What two tenants must never share: of a VXLAN the VNI alone, whatever the parent.
+
+    A node has one socket for all its tunnels of a port, and takes a frame for the device with its
+    VNI whichever NIC it came in by (drivers/net/vxlan, vxlan_rcv). So one VNI on two parents is one
+    wire as soon as two nodes have it on different ones.
+    """
+    return replace(segment, parent="") if segment.kind is SegmentKind.VXLAN else segment
 
 
 def _union(mappings: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -321,12 +347,14 @@ def _union(mappings: Iterable[Mapping[str, str]]) -> dict[str, str]:
     return result
 
 
-def _count(profile: HostDeviceProfile, segments: Iterable[SegmentKey]) -> int:
+def _count(profile: HostDeviceProfile, wires: Iterable[SegmentKey]) -> int:
+    parents = {profile.name, ""}
     return sum(
         1
-        for segment in segments
-        if (segment.parent, segment.kind) == (profile.name, profile.kind)
-        and any(first <= segment.id <= last for first, last in profile.ids)
+        for wire in wires
+        if wire.parent in parents
+        and wire.kind is profile.kind
+        and any(first <= wire.id <= last for first, last in profile.ids)
     )
 
 

@@ -130,6 +130,8 @@ _partial(
     "lease_open_pod_key",
     _OPEN_POD,
     lease.c.pod_uid,
+    lease.c.namespace,
+    lease.c.pod,
     lease.c.network,
     lease.c.interface,
     lease.c.family,

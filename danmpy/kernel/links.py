@@ -34,7 +34,7 @@ from danmpy.kernel.hostlinks import (
     RemoveLink,
     VxlanAttributes,
 )
-from danmpy.kernel.rtnl import Reply, RtnlSocket
+from danmpy.kernel.rtnl import BATCH, Reply, RtnlSocket
 
 _log = structlog.get_logger(__name__)
 
@@ -130,16 +130,23 @@ class HostLinks:
             HostError: some are still there; each can be tried by itself.
         """
         with self._lock, _translated("remove links"):
-            doomed = [messages.doom_link(change.index) for change in changes if change.index]
-            replies = self._rtnl.ask(doomed)
-            if any(not reply.error for reply in replies):
-                _require(self._ask(messages.remove_doomed()), "remove links", "")
-            for change, reply in zip((c for c in changes if c.index), replies, strict=True):
-                if reply.error != errno.ENODEV:
-                    _require(reply, f"remove {change.name}", change.name)
+            indexed = [change for change in changes if change.index]
+            for start in range(0, len(indexed), BATCH - 1):
+                self._remove_together(indexed[start : start + BATCH - 1])
             for change in changes:
                 if not change.index:
                     self._remove(change)
+
+    def _remove_together(self, changes: Sequence[RemoveLink]) -> None:
+        """In one system call: a daemon that is killed must leave none in the group, because the
+        next removal would take it along though it may be wanted again by then."""
+        doomed = [messages.doom_link(change.index) for change in changes]
+        *replies, removed = self._rtnl.ask([*doomed, messages.remove_doomed()])
+        if any(not reply.error for reply in replies):
+            _require(removed, "remove links", "")
+        for change, reply in zip(changes, replies, strict=True):
+            if reply.error != errno.ENODEV:
+                _require(reply, f"remove {change.name}", change.name)
 
     def _create(self, change: CreateLink) -> None:
         """Make the link and mark it; one that cannot be marked is taken away again."""

@@ -8,20 +8,26 @@ pod, hence the abort.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from danmpy.errors import WireError
+from danmpy.errors import HostError, WireError
 
 CLONE_NEWNET = 0x40000000
 """linux/sched.h."""
 
 NETNS_CODE = 8
 """CNI library constant ErrInvalidNetNS; the specification's text does not name it."""
+
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM, errno.EACCES})
+"""What says nothing about the namespace: a DEL that took it for gone would free addresses that
+are still on a link."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -38,11 +44,14 @@ def open_netns(path: str) -> int:
     """Open the namespace at `path`; the caller closes the file descriptor.
 
     Raises:
-        WireError: code 8, when nothing is there or it is no namespace that can be opened.
+        WireError: code 8, when nothing is there or it is no namespace.
+        HostError: this process may not, or has no file descriptor left.
     """
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno in _OURS:
+            raise _refused(f"open network namespace {path}", error) from error
         raise WireError(
             f"network namespace {path} cannot be opened: {error.strerror}",
             hint="the sandbox is gone or CNI_NETNS is wrong; the runtime must make a new sandbox",
@@ -95,6 +104,13 @@ def require_other_than_home(path: str) -> None:
         )
 
 
+def _refused(what: str, error: OSError) -> HostError:
+    return HostError(
+        f"cannot {what}: {error.strerror}",
+        hint="the node daemon runs as root, with its limit of open files raised (ulimit -n)",
+    )
+
+
 def _setns(fd: int) -> None:
     if _libc.setns(fd, CLONE_NEWNET) != 0:
         number = ctypes.get_errno()
@@ -104,12 +120,14 @@ def _setns(fd: int) -> None:
 class _Home:
     """The namespace that a thread was started in, open as long as the thread lives."""
 
-    def __init__(self) -> None:
-        self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
     def __del__(self) -> None:
         os.close(self.fd)
 
+
+_HOME: Final = "/proc/thread-self/ns/net"
 
 _thread = threading.local()
 
@@ -118,7 +136,10 @@ def _home_fd() -> int:
     """This thread's own namespace, opened once a thread before it first leaves home."""
     home: _Home | None = getattr(_thread, "home", None)
     if home is None:
-        home = _thread.home = _Home()
+        try:
+            home = _thread.home = _Home(os.open(_HOME, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            raise _refused("open the node's network namespace", error) from error
     return home.fd
 
 
@@ -128,11 +149,14 @@ def inside(fd: int) -> Iterator[None]:
 
     Raises:
         WireError: code 8, when `fd` is no network namespace.
+        HostError: this process may not enter it.
     """
     home = _home_fd()
     try:
         _setns(fd)
     except OSError as error:
+        if error.errno in _OURS:
+            raise _refused("enter the pod's network namespace", error) from error
         raise WireError(
             f"CNI_NETNS is no network namespace: {error.strerror}",
             hint="the runtime must pass the path of a namespace made for this sandbox",

@@ -20,7 +20,7 @@ from typing import Final
 
 from danmpy.errors import ConflictError, DanmpyError, HostError, NotReadyError
 from danmpy.kernel import podmessages
-from danmpy.kernel.netns import NetnsId, inside, netns_id, open_netns
+from danmpy.kernel.netns import inside, open_netns
 from danmpy.kernel.podlinks import (
     HostLinkFacts,
     PodFacts,
@@ -123,11 +123,6 @@ def remove_host_links(names: Sequence[str]) -> None:
             raise _refused(f"remove link {name}", name, reply)
 
 
-def remove_host_link(name: str) -> None:
-    """Remove one of the node's links; absent is success."""
-    remove_host_links((name,))
-
-
 class PodNet:
     """The namespace of one pod.
 
@@ -141,11 +136,6 @@ class PodNet:
         self._fd = fd
         self._rtnl = rtnl
         self._links: dict[str, PodLinkFacts] = {}
-
-    @property
-    def identity(self) -> NetnsId:
-        """Device and inode of the namespace."""
-        return netns_id(self._fd)
 
     @property
     def cookie(self) -> int:
@@ -192,10 +182,6 @@ class PodNet:
         self._links.update((facts.name, facts) for facts in made)
         return tuple(made)
 
-    def add_link(self, link: PodLink, parent_index: int) -> PodLinkFacts:
-        """Make one link; raises as `add_links`."""
-        return self.add_links([(link, parent_index)])[0]
-
     def configure_all(self, configs: Mapping[str, PodLinkConfig]) -> None:
         """Set everything that `configs` says on the links of these names, and bring them up.
 
@@ -213,10 +199,6 @@ class PodNet:
         for name, config in configs.items():
             requests += _settings(name, indices[name], config)
         self._apply(requests)
-
-    def configure(self, name: str, config: PodLinkConfig) -> None:
-        """Configure one link; raises as `configure_all`."""
-        self.configure_all({name: config})
 
     def adopt(self, name: str, config: PodLinkConfig, *, settle_ipv6: bool) -> None:
         """Add the routes and rules of `config` to a link that somebody else made and set up.
@@ -275,10 +257,6 @@ class PodNet:
         for reply in replies:
             if reply.error and reply.error not in _GONE:
                 raise _refused("remove the pod's links", ", ".join(sorted(names)), reply)
-
-    def remove_link(self, name: str) -> None:
-        """Remove one link; raises as `remove_links`."""
-        self.remove_links({name})
 
     def remove_rules(self, rules: Sequence[PodRule]) -> None:
         """Remove policy rules, which outlive the link that they were made for; absent is success.
@@ -353,10 +331,11 @@ def enter_pod(path: str) -> Iterator[PodNet]:
 
     Raises:
         WireError: code 8, the namespace is gone or is none.
+        HostError: this process cannot look into it.
     """
     fd = open_netns(path)
     try:
-        with inside(fd):
+        with inside(fd), _translated("open a netlink socket in the pod"):
             rtnl = RtnlSocket()
         try:
             yield PodNet(fd, rtnl)

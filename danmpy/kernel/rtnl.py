@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,8 +45,9 @@ _SEQUENCE_AT: Final = 8
 _RECEIVE: Final = 128 * 1024
 """Bytes. A dump comes in pieces of 32 KiB at most (net/netlink/af_netlink.c)."""
 
-_BATCH: Final = 64
-"""Requests. The replies wait in the socket's buffer of 208 KiB, and a link's takes some KiB."""
+BATCH: Final = 64
+"""Requests that go in one system call, and the kernel works off before it returns. The replies wait
+in the socket's buffer of 208 KiB, and a link's takes some KiB."""
 
 _DUMP_TRIES: Final = 5
 
@@ -137,7 +139,8 @@ class RtnlSocket:
         self._socket.close()
 
     def __del__(self) -> None:
-        self._socket.close()
+        with suppress(AttributeError):  # the kernel gave no socket
+            self._socket.close()
 
     @property
     def cookie(self) -> int:
@@ -154,8 +157,8 @@ class RtnlSocket:
         The kernel goes on behind a request that it refuses, so the first refusal is not the end.
         """
         replies: list[Reply] = []
-        for start in range(0, len(requests), _BATCH):
-            replies += self._ask(requests[start : start + _BATCH])
+        for start in range(0, len(requests), BATCH):
+            replies += self._ask(requests[start : start + BATCH])
         return tuple(replies)
 
     def _ask(self, requests: Sequence[bytes]) -> list[Reply]:

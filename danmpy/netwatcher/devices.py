@@ -12,12 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from danmpy.api.limits import IPV6_MTU_MIN
-from danmpy.api.specs import (
-    NetworkKey,
-    NetworkSpec,
-    SegmentKey,
-    SegmentKind,
-)
+from danmpy.api.specs import NetworkKey, NetworkSpec, SegmentKey, SegmentKind
 from danmpy.kernel.hostlinks import HostFacts, LinkFacts, VxlanAttributes
 from danmpy.netwatcher.marks import (
     bridge_mark,
@@ -29,14 +24,15 @@ from danmpy.netwatcher.marks import (
     segment_names,
 )
 from danmpy.netwatcher.refusals import Refusals
-from danmpy.netwatcher.underlay import Flood, flood_of, group_of, local_vtep, overhead_of
-from danmpy.netwatcher.values import (
-    Desired,
-    DeviceKind,
-    DeviceSpec,
-    Flooding,
-    WatchContext,
+from danmpy.netwatcher.underlay import (
+    Flood,
+    flood_of,
+    group_of,
+    is_over_ipv4,
+    local_vtep,
+    overhead_of,
 )
+from danmpy.netwatcher.values import Desired, DeviceKind, DeviceSpec, Flooding, WatchContext
 
 _EXCLUSIVE: Final = frozenset({"bridge", "ipvlan", "macvlan"})
 """Backends that take a device's only receive hook (net/core/dev.c, netdev_rx_handler_register)."""
@@ -76,12 +72,12 @@ def desired_devices(
     networks: Mapping[NetworkKey, NetworkSpec],
     context: WatchContext,
     *,
-    claims: frozenset[SegmentKey] = frozenset(),
+    claims: frozenset[SegmentKey | NetworkKey] = frozenset(),
 ) -> Desired:
     """Everything that this node should have for `networks`, seen with the host as it is now.
 
-    `claims` are segments of networks that could not be read completely: what exists for them is
-    kept as it is.
+    `claims` are networks that cannot be served now, and their segments as far as those are known:
+    what exists for them is kept as it is.
     """
     survey = _Survey(networks, context, claims)
     survey.sort_networks()
@@ -113,14 +109,15 @@ class _Survey:
         self,
         networks: Mapping[NetworkKey, NetworkSpec],
         context: WatchContext,
-        claims: frozenset[SegmentKey],
+        claims: frozenset[SegmentKey | NetworkKey],
     ) -> None:
         self._networks = [networks[key] for key in sorted(networks)]
         self._context = context
         self._host = context.host
         self._by_mark = {mark_of(link): link for link in reversed(context.host.links)}
         self._wires_there = _wires_of(context.host)
-        self._marks = {segment_mark(claim) for claim in claims}
+        self._marks = {bridge_mark(claim) for claim in claims}
+        self._marks |= {segment_mark(claim) for claim in claims if isinstance(claim, SegmentKey)}
         self._of_segment: dict[SegmentKey, list[NetworkSpec]] = defaultdict(list)
         self._plain_bridges: list[NetworkSpec] = []
         self._wires: list[_Wire] = []
@@ -215,9 +212,11 @@ class _Survey:
 
     def _resolve_vxlan(self, segment: SegmentKey, parent: LinkFacts) -> None:
         users = self._of_segment[segment]
-        local = local_vtep(parent, segment, self._context)
+        link = self._by_mark.get(segment_mark(segment))
+        local = local_vtep(parent, segment, self._context, link)
         if local is None:
-            self._refusals.no_vtep(segment.parent, users)
+            lost_ipv4 = bool(parent.addresses) and is_over_ipv4(link)
+            self._refusals.no_vtep(segment.parent, users, lost_ipv4=lost_ipv4)
             return
         multicast = self._context.flooding is Flooding.MULTICAST
         vxlan = VxlanAttributes(
@@ -290,7 +289,10 @@ class _Survey:
         for network in self._plain_bridges:
             mtu = network.mtu or _BRIDGE_MTU
             self._add_bridge(network.key, [network], mtu)
-        wires = [self._with_name(wire) for wire in self._wires]
+        rivals: dict[str, list[_Wire]] = defaultdict(list)
+        for wire in self._wires:
+            rivals[segment_names(wire.segment)[0]].append(wire)
+        wires = [self._with_name(wire, rivals) for wire in self._wires]
         while True:
             kept = self._marks - {wire.mark for wire in wires} - self._bridge_marks(wires)
             fit = [wire for wire in wires if not self._is_held(wire, kept)]
@@ -302,13 +304,13 @@ class _Survey:
             wires = fit
         self._wires = wires
 
-    def _with_name(self, wire: _Wire) -> _Wire:
+    def _with_name(self, wire: _Wire, rivals_for: Mapping[str, list[_Wire]]) -> _Wire:
         """Choose a name; one that the device already has, rightly, is never changed."""
         names = segment_names(wire.segment)
         link = self._by_mark.get(wire.mark)
         if link is not None and link.name in names:
             return replace(wire, name=link.name)
-        rivals = [other for other in self._wires if segment_names(other.segment)[0] == names[0]]
+        rivals = rivals_for[names[0]]
         standing = any(
             (there := self._by_mark.get(other.mark)) is not None and there.name == names[0]
             for other in rivals

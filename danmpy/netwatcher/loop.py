@@ -26,7 +26,7 @@ from danmpy.api.specs import (
 from danmpy.clock import Clock, monotonic, wall_clock
 from danmpy.errors import DanmpyError, StoreError
 from danmpy.intent.values import Intent
-from danmpy.ipam.profiles import Assignments
+from danmpy.ipam.profiles import Assignments, is_offered
 from danmpy.kernel.hostlinks import HostFacts, LinkChange, LinkKindError, RemoveLink
 from danmpy.netwatcher.conditions import judge_networks, not_ready
 from danmpy.netwatcher.devices import desired_devices
@@ -94,12 +94,16 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchPorts:
-    """What the loop talks to. `conf_names` are the NetworkIDs with a delegate configuration."""
+    """What the loop talks to.
+
+    `conf_names` are the NetworkIDs with a delegate configuration; `publish` hears of every look.
+    """
 
     source: IntentSource
     assigner: Assigner
     host: Host
     conf_names: Callable[[], frozenset[str]] = frozenset
+    publish: Callable[[LookReport], None] = lambda _report: None
     clock: Clock = wall_clock
 
 
@@ -124,8 +128,9 @@ class WatchSettings:
 class _Resolved:
     """Networks with their segments, and those that have none with the reason.
 
-    `kept` are segments of networks whose manifests are refused now. `complete` is False when the
-    database could not be asked: then nothing may be removed for being absent.
+    `kept` are segments of networks whose manifests are refused now or that have a problem.
+    `complete` is False when the database could not be asked: then nothing may be removed for being
+    absent.
     """
 
     networks: Mapping[NetworkKey, NetworkSpec]
@@ -170,6 +175,7 @@ class Netwatcher:
                 self._report = report
                 self._done = number
                 self._state.notify_all()
+            self._ports.publish(report)
             return report
 
     def preview(self, intent: Intent) -> LookReport:
@@ -249,11 +255,12 @@ class Netwatcher:
         problems: dict[NetworkKey, Condition] = {}
         for key, network in intent.networks.items():
             asked, resolved = self._assigned.get(key, (None, network))
-            if key.kind is not NetworkKind.TENANT:
-                networks[key] = network
-            elif asked == network:
+            by_hand = key.kind is not NetworkKind.TENANT
+            if asked == network:
                 networks[key] = resolved
-            else:
+            elif by_hand and not is_offered(network.segment, intent.tenant_configs):
+                networks[key] = network
+            else:  # for all that is known, a tenant has that segment
                 problems[key] = not_ready(
                     Reason.STORE_UNAVAILABLE, f"its segment is not known: {error}"
                 )
@@ -275,7 +282,10 @@ class Netwatcher:
             conf_names=self._ports.conf_names(),
             standing=standing,
         )
-        return desired_devices(resolved.networks, context, claims=intent.claims | resolved.kept)
+        unserved = intent.rejected.keys() | resolved.problems.keys()
+        return desired_devices(
+            resolved.networks, context, claims=intent.claims | resolved.kept | unserved
+        )
 
     def _apply(self, steps: Iterable[Step]) -> tuple[StepFailure, ...]:
         """Apply each step; a failure ends the work on its device and on no other."""
@@ -424,6 +434,8 @@ def _log_changes(before: LookReport, report: LookReport) -> None:
     """Tell what was done; what goes wrong is told once, and not at every look again."""
     if report.error and report.error != before.error:
         _log.warning("cannot look", error=report.error)
+    for problem in _new_problems(before.intent, report.intent):
+        _log.warning("manifest refused", problem=problem)
     known = {(failure.step.device, failure.message) for failure in before.failures}
     for failure in report.failures:
         if (failure.step.device, failure.message) not in known:
@@ -434,6 +446,12 @@ def _log_changes(before: LookReport, report: LookReport) -> None:
         return
     for step in done:
         _log.info("applied", action=str(step.action), device=step.device, reason=step.reason)
+
+
+def _new_problems(before: Intent | None, now: Intent | None) -> list[str]:
+    """What is wrong with the wishes and was not at the look before, a line each."""
+    known = set(before.problems) if before else set()
+    return [str(problem) for problem in now.problems if problem not in known] if now else []
 
 
 def _done(report: LookReport) -> list[Step]:

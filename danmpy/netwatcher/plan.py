@@ -32,7 +32,7 @@ class _Sorted:
     """The links of ours, by what becomes of them.
 
     `kept` are links that stay though no device of now is theirs: their networks have a problem, or
-    it is not known that nobody wants them (`orphans`).
+    it is not known that nobody wants them (`orphans`); `kept` has the indices of the former.
     """
 
     matched: dict[str, LinkFacts]
@@ -40,6 +40,7 @@ class _Sorted:
     remade: dict[str, str]
     doomed: tuple[tuple[LinkFacts, str], ...]
     orphans: tuple[LinkFacts, ...]
+    kept: frozenset[int]
 
     @property
     def gone(self) -> frozenset[int]:
@@ -53,11 +54,16 @@ class _Sorted:
         """Names that stay where they are."""
         return frozenset(name for link in self.orphans for name in (link.name, *link.altnames))
 
-    def bridge_at(self, index: int) -> str:
-        """The wanted name of the bridge at `index`; "" for none, "?" for one that is not wanted."""
-        if not index or index in self.gone:
-            return ""
-        return self.names.get(index, "?")
+    def is_in(self, link: LinkFacts, bridge: str) -> bool:
+        """Is `link` a port of the wanted `bridge`, or of none when none is wanted?
+
+        A bridge that is kept keeps its port: pods are still connected by it.
+        """
+        if not link.master or link.master in self.gone:
+            return not bridge
+        if link.master in self.kept and not bridge:
+            return True
+        return self.names.get(link.master) == bridge
 
     def standing(self, device: DeviceSpec) -> LinkFacts | None:
         """The link of `device` that stays and is changed where needed."""
@@ -110,13 +116,17 @@ def _sort_links(desired: Desired, host: HostFacts, *, prune: bool) -> _Sorted:
         if (link := matched.get(device.mark)) and (why := _unchangeable(device, link, host))
     }
     taken = {link.index for link in matched.values()}
+    wanted = _Wanted.of(desired, host)
+    kept: set[int] = set()
     doomed: list[tuple[LinkFacts, str]] = []
     orphans: list[LinkFacts] = []
     for link in ours.links:
         mark = mark_of(link)
-        if link.index in taken or (mark in desired.marks and mark not in matched):
+        if link.index in taken:
             continue
-        if prune or mark in matched or _is_in_the_way(link, desired, host):
+        if mark in desired.marks and mark not in matched:
+            kept.add(link.index)
+        elif prune or mark in matched or wanted.meets(link):
             doomed.append((link, "no network wants it" if mark else "it was left half made"))
         else:
             orphans.append(link)
@@ -126,6 +136,7 @@ def _sort_links(desired: Desired, host: HostFacts, *, prune: bool) -> _Sorted:
         remade=remade,
         doomed=tuple(doomed),
         orphans=tuple(orphans),
+        kept=frozenset(kept),
     )
 
 
@@ -179,14 +190,29 @@ def _unchangeable(device: DeviceSpec, link: LinkFacts, host: HostFacts) -> str:
     )
 
 
-def _is_in_the_way(link: LinkFacts, desired: Desired, host: HostFacts) -> bool:
-    names = {link.name, *link.altnames}
-    return any(device.name in names for device in desired.devices) or any(
-        wire_of(link) == _wire(device, host) for device in desired.devices
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What the wanted devices occupy, each of which the kernel gives to one link only."""
+
+    names: frozenset[str]
+    wires: frozenset[tuple[object, ...] | None]
+
+    @classmethod
+    def of(cls, desired: Desired, host: HostFacts) -> _Wanted:
+        """Names and wires of all wanted devices."""
+        return cls(
+            names=frozenset(device.name for device in desired.devices),
+            wires=frozenset(_wire(device, host) for device in desired.devices) - {None},
+        )
+
+    def meets(self, link: LinkFacts) -> bool:
+        """Is `link` in the way of a wanted device?"""
+        return not self.names.isdisjoint({link.name, *link.altnames}) or (
+            wire_of(link) in self.wires
+        )
 
 
-def _wire(device: DeviceSpec, host: HostFacts) -> tuple[object, ...]:
+def _wire(device: DeviceSpec, host: HostFacts) -> tuple[object, ...] | None:
     parent = host.named(device.parent)
     facts = LinkFacts(
         index=-1,
@@ -195,7 +221,7 @@ def _wire(device: DeviceSpec, host: HostFacts) -> tuple[object, ...]:
         vlan_id=device.vlan_id,
         vxlan=device.vxlan,
     )
-    return wire_of(facts) or ("none",)
+    return wire_of(facts)
 
 
 def _removals(links: _Sorted, desired: Desired) -> Iterable[Step]:
@@ -247,7 +273,8 @@ def _renames(links: _Sorted, desired: Desired, host: HostFacts) -> Iterable[Step
         for device in desired.devices
         if (link := links.standing(device)) is not None and link.name != device.name
     ]
-    used = {link.name for link in host.links if link.index not in links.gone}
+    gone = links.gone
+    used = {link.name for link in host.links if link.index not in gone}
     while pending:
         ready = [(device, link) for device, link in pending if device.name not in used]
         if ready:
@@ -322,7 +349,7 @@ def _change(
     if link.alias != device.mark:
         wrong.append("mark")
         change = replace(change, alias=device.mark)
-    if links.bridge_at(link.master) != device.master:
+    if not links.is_in(link, device.master):
         wrong.append("bridge")
         change = replace(change, master=device.master)
     if link.mtu != device.mtu:

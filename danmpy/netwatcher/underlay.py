@@ -36,17 +36,29 @@ def overhead_of(family: int) -> int:
     return VXLAN_OVERHEAD_V4 if family == 4 else VXLAN_OVERHEAD_V6
 
 
-def local_vtep(parent: LinkFacts, segment: SegmentKey, context: WatchContext) -> IPAddress | None:
+def local_vtep(
+    parent: LinkFacts, segment: SegmentKey, context: WatchContext, link: LinkFacts | None = None
+) -> IPAddress | None:
     """This node's end of the tunnels on `parent`; None when it has no usable address.
 
     An address that the node publishes and that the parent really has comes first; without one the
-    rule is DANM's: the first global IPv4 address, then the first global IPv6 address.
+    rule is DANM's: the first global IPv4 address, then the first global IPv6 address. When `link`,
+    the segment's device, has its tunnels over IPv4, they never go over to IPv6 by that rule: an
+    address may be away for a moment (DHCP), and the change would take the pods' interfaces along.
     """
     present = [address.ip for address in parent.addresses]
     own = _node(context.nodes, context.node_name)
     published = own.vteps_on(segment.parent) if own else ()
     by_rule = sorted(present, key=lambda address: address.version)
+    if is_over_ipv4(link):
+        by_rule = [address for address in by_rule if address.version == 4]
     return next((a for a in (*published, *by_rule) if a in present), None)
+
+
+def is_over_ipv4(link: LinkFacts | None) -> bool:
+    """Does `link` have its tunnels over IPv4?"""
+    local = link.vxlan.local if link is not None and link.vxlan is not None else None
+    return local is not None and local.version == 4
 
 
 def flood_of(

@@ -100,7 +100,7 @@ def create_leases() -> None:
     partial_index(
         "lease_open_pod_key",
         "lease",
-        ["pod_uid", "network", "interface", "family"],
+        ["pod_uid", "namespace", "pod", "network", "interface", "family"],
         pod,
         unique=True,
     )

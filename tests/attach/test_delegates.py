@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from danmpy.attach.delegates import DelegateConf, Delegates
+from danmpy.attach.delegate_confs import DelegateConf
+from danmpy.attach.delegates import Delegates
 from danmpy.attach.values import PodIdentity
 from danmpy.errors import (
     DanmpyError,
@@ -268,21 +269,16 @@ def test_check_walks_forward_and_is_not_asked_of_those_that_cannot_tell(bench: B
         bench.delegates().check(conf, identity(), "net1", prev)
 
 
-def test_status_and_gc_are_asked_from_1_1_0_on(bench: Bench) -> None:
+def test_gc_is_asked_from_1_1_0_on(bench: Bench) -> None:
     conf = bench.conf(**CHAIN)
     old = replace(conf, version="1.0.0")
-    bench.delegates().status(old)
     bench.delegates().collect(old, {("c1", "net1")})
     assert bench.calls == []
-    bench.delegates().status(conf)
     bench.delegates().collect(conf, {("c2", "net1"), ("c1", "net1")})
-    assert bench.order == ["first STATUS", "second STATUS", "first GC", "second GC"]
+    assert bench.order == ["first GC", "second GC"]
     valid = [{"containerID": cid, "ifname": "net1"} for cid in ("c1", "c2")]
     assert bench.calls[-1]["stdin"]["cni.dev/valid-attachments"] == valid
-    bench.fails("first", "STATUS", 50, msg="down")
     bench.fails("first", "GC", msg="no")
-    with pytest.raises(UnavailableError, match="down"):
-        bench.delegates().status(conf)
     with pytest.raises(DelegateError, match="no"):
         bench.delegates().collect(conf, ())
     assert bench.order[-1] == "second GC"
@@ -293,8 +289,8 @@ def test_a_missing_binary_is_named_with_the_folders_that_were_searched(bench: Be
         bench.conf(cniVersion="1.0.0", type="third")
     conf = bench.conf(**CHAIN)
     (bench.folder / "second").unlink()
-    with pytest.raises(UnavailableError, match="plugin second is not in"):
-        bench.delegates().status(conf)
+    with pytest.raises(NotReadyError, match="plugin second is not in"):
+        bench.delegates().check(conf, identity(), "net1", "{}")
 
 
 def test_a_plugin_is_asked_for_its_versions_again_only_when_its_file_changes(

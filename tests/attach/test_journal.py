@@ -153,3 +153,12 @@ def test_a_folder_in_the_place_of_a_record_is_reported_and_disturbs_no_other(
         journal.remove(replace(RECORD, container_id="z"))
     journal.close()
     assert tuple(read_records(tmp_path)) == (RECORD,)
+
+
+def test_what_a_killed_daemon_was_just_writing_is_cleared_away(tmp_path: Path) -> None:
+    scrap = tmp_path / "c1@eth0.json.tmp"
+    scrap.write_text('{"container_id": "c')
+    journal = Journal(tmp_path)
+    journal.open()
+    journal.close()
+    assert not scrap.exists()

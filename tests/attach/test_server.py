@@ -212,3 +212,63 @@ def test_a_socket_path_that_is_too_long_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="cannot listen") as caught:
         CniServer(tmp_path / ("s" * 120), echo).start()
     assert "107 bytes" in caught.value.hint
+
+
+def asking(verb: str) -> bytes:
+    return encode_request(WireRequest(environ={"CNI_COMMAND": verb}, stdin=b"{}"))
+
+
+def test_status_is_answered_while_every_worker_waits_for_a_slow_plugin(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    def slow(request: WireRequest) -> WireAnswer:
+        if request.environ["CNI_COMMAND"] != "STATUS":
+            release.wait(10)
+        return echo(request)
+
+    with serving(tmp_path / "s", slow), ExitStack() as stack:
+        for _ in range(2 * WORKERS):
+            connect(tmp_path / "s", stack).sendall(REQUEST)
+        try:
+            began = time.monotonic()
+            assert call(tmp_path / "s", asking("STATUS")).stdout == b"STATUS{}"
+            assert time.monotonic() - began < 1
+        finally:
+            release.set()
+
+
+def test_a_call_for_which_no_new_thread_can_be_had_is_served_by_those_that_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, release = threading.Event(), threading.Event()
+
+    def slow(request: WireRequest) -> WireAnswer:
+        held.set()
+        release.wait(10)
+        return echo(request)
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with serving(tmp_path / "s", slow), ExitStack() as stack:
+        first = connect(tmp_path / "s", stack)
+        first.sendall(REQUEST)
+        assert held.wait(5)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refused)
+            second = connect(tmp_path / "s", stack)
+            second.sendall(REQUEST)
+            time.sleep(0.2)
+        release.set()
+        assert [read_answer(each.recv).status for each in (first, second)] == [3, 3]
+        assert call(tmp_path / "s", REQUEST).status == 3, "the socket is still served"
+
+
+def test_a_socket_whose_daemon_is_behind_is_not_taken_for_dead(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as busy, ExitStack() as stack:
+        busy.bind(str(tmp_path / "s"))
+        busy.listen(0)
+        connect(tmp_path / "s", stack)  # nobody accepts: the queue is full now
+        with pytest.raises(NotReadyError, match="another danmpy node daemon"):
+            CniServer(tmp_path / "s", echo).start()
+    assert (tmp_path / "s").exists()

@@ -20,6 +20,7 @@ from support.attaching import (
     with_prev,
 )
 from support.netns import Namespace, Namespaces, run
+from support.processes import without_file_descriptors
 
 
 def test_del_twice_without_namespace_path_and_without_manifests_succeeds(
@@ -216,3 +217,57 @@ def test_the_repair_does_not_wait_for_a_container_that_is_busy(
         assert len(three.held("c-web")) == 4
     assert three.attacher.repair() == 0
     assert_empty(pod, three, "c-web")
+
+
+def test_a_del_without_a_file_descriptor_left_fails_and_frees_no_address(
+    three: AttachNode, pod: Namespace
+) -> None:
+    call = request(Verb.DEL, "web", pod)
+    three.attacher.add(call)
+    with without_file_descriptors(), pytest.raises(HostError, match="Too many open files"):
+        three.attacher.delete(call)
+    assert set(pod.links()) == {"lo", "eth0", "eth1", "front2"}
+    assert len(three.held("c-web")) == 4
+    three.attacher.delete(call)
+    assert_empty(pod, three, "c-web")
+
+
+def released_with_the_database_away(node: AttachNode, namespaces: Namespaces, count: int) -> None:
+    """So many pods that are detached, and whose release waits."""
+    for number in range(count):
+        node.add_pod(f"p{number}", {"tenantNetwork": "internal", "ip": "dynamic"})
+        node.attacher.add(request(Verb.ADD, f"p{number}", namespaces.make("pod")))
+    node.leases.away = True
+    for number in range(count):
+        node.attacher.delete(request(Verb.DEL, f"p{number}", ""))
+    node.leases.refused = 0
+
+
+def test_the_repair_waits_for_the_database_once_and_not_once_a_record(
+    three: AttachNode, namespaces: Namespaces
+) -> None:
+    released_with_the_database_away(three, namespaces, 4)
+    files = list((three.folder / "journal").glob("*.json"))
+    before = {path: path.stat().st_ino for path in files}
+    assert three.attacher.repair() == 4
+    assert three.leases.refused == 1
+    assert {path: path.stat().st_ino for path in files} == before, "nothing is written anew"
+    three.leases.away = False
+    assert three.attacher.repair() == 0
+    assert set(three.end_reasons()) == {"released"}
+
+
+def test_gc_waits_for_the_database_once_and_takes_all_links(
+    three: AttachNode, namespaces: Namespaces
+) -> None:
+    pods = [namespaces.make("pod") for _ in range(3)]
+    for number, sandbox in enumerate(pods):
+        three.add_pod(f"p{number}", {"tenantNetwork": "internal", "ip": "dynamic"})
+        three.attacher.add(request(Verb.ADD, f"p{number}", sandbox))
+    three.leases.away = True
+    three.attacher.collect(request(Verb.GC, "", "", "", valid_attachments=frozenset()))
+    assert three.leases.refused == 1
+    assert [set(sandbox.links()) for sandbox in pods] == [{"lo"}] * 3
+    three.leases.away = False
+    assert three.attacher.repair() == 0
+    assert set(three.end_reasons()) == {"collected"}

@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 
-from danmpy.api.specs import SegmentKey, SegmentKind
 from danmpy.attach.values import Backend, InterfaceSpec, PodIdentity
 from support.specs import DYNAMIC, NONE, network, tenant_key
 
@@ -23,15 +22,6 @@ SPEC = InterfaceSpec(
     ipv6=True,
     mtu=None,
 )
-
-
-def test_an_interface_on_a_resolved_network_differs_in_nothing_but_the_network() -> None:
-    segment = SegmentKey(parent="ens4", kind=SegmentKind.VLAN, id=200)
-    resolved = dataclasses.replace(UNRESOLVED, segment=segment)
-    moved = SPEC.with_network(resolved)
-    assert moved.network.segment == segment
-    assert SPEC.network is UNRESOLVED
-    assert moved.with_network(UNRESOLVED) == SPEC
 
 
 def test_neither_interface_nor_pod_can_be_changed_on_the_way() -> None:

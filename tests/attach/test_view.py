@@ -46,32 +46,30 @@ def view_of(node: Node) -> LiveView:
     return LiveView(node, node)
 
 
-def test_a_pod_is_found_as_its_manifest_says_now() -> None:
+def test_the_wishes_are_those_of_now() -> None:
     node = Node()
     view = view_of(node)
-    assert view.find_pod("blue", "web-0") is None
-    pod = PodSpec(namespace="blue", name="web-0", uid="u")
-    node.intent = Intent(pods={("blue", "web-0"): pod})
-    assert view.find_pod("blue", "web-0") is pod
-    assert view.find_pod("red", "web-0") is None
+    assert view.read() is node.intent
+    node.intent = Intent(pods={("blue", "web-0"): PodSpec(namespace="blue", name="web-0", uid="u")})
+    assert view.read() is node.intent
 
 
 def test_a_look_that_went_by_the_manifests_of_now_is_not_waited_for() -> None:
     node = Node(intent=INTENT, report=LOOK)
-    assert view_of(node).read_networks([BLUE]).networks == {BLUE: SPEC}
+    assert view_of(node).read_networks(node.intent).networks == {BLUE: SPEC}
     assert node.waits == []
 
 
 def test_manifests_that_only_changed_their_pods_need_no_new_look() -> None:
     pod = PodSpec(namespace="blue", name="p", uid="u")
     node = Node(intent=replace(INTENT, pods={("blue", "p"): pod}), report=LOOK)
-    view_of(node).read_networks([BLUE])
+    view_of(node).read_networks(node.intent)
     assert node.waits == []
 
 
 def test_a_network_written_a_moment_ago_is_waited_for() -> None:
     node = Node(intent=INTENT, report=LookReport(at=0, intent=Intent()), coming=[LOOK])
-    assert view_of(node).read_networks([BLUE]).networks == {BLUE: SPEC}
+    assert view_of(node).read_networks(node.intent).networks == {BLUE: SPEC}
     assert node.waits == [WAIT_S]
 
 
@@ -88,8 +86,8 @@ def test_without_a_look_in_time_the_call_is_told_to_try_again_and_why(
 ) -> None:
     node = Node(intent=INTENT, report=last)
     with pytest.raises(NotReadyError, match=words) as caught:
-        view_of(node).read_networks([BLUE])
-    assert "TenantNetwork/blue/internal" in caught.value.subject
+        view_of(node).read_networks(node.intent)
+    assert caught.value.subject == "netwatcher"
 
 
 def test_a_rejected_network_is_refused_with_the_words_of_its_problems() -> None:
@@ -102,14 +100,14 @@ def test_a_rejected_network_is_refused_with_the_words_of_its_problems() -> None:
     )
     intent = Intent(rejected={BLUE: (problem,)})
     node = Node(intent=intent, report=LookReport(at=1, intent=intent))
-    seen = view_of(node).read_networks([BLUE])
+    seen = view_of(node).read_networks(node.intent)
     assert seen.networks == {}
     assert seen.refused == {BLUE: "10.0.0.0/33 is no subnet (use at most /32)"}
 
 
 def test_an_accepted_network_without_an_assignment_is_refused_by_its_condition() -> None:
     report = LookReport(at=1, intent=INTENT, conditions={BLUE: (NO_MODULE,)})
-    seen = view_of(Node(intent=INTENT, report=report)).read_networks([])
+    seen = view_of(Node(intent=INTENT, report=report)).read_networks(INTENT)
     assert seen.refused == {BLUE: "no VLAN in this kernel"}
 
 
@@ -148,4 +146,4 @@ def test_a_network_changed_since_the_look_is_waited_for() -> None:
     changed = Intent(networks={BLUE: other(SPEC)})
     new = replace(LOOK, intent=changed, networks={BLUE: other(SPEC)})
     node = Node(intent=changed, report=LOOK, coming=[new])
-    assert view_of(node).read_networks([BLUE]).networks[BLUE].mtu == 1400
+    assert view_of(node).read_networks(node.intent).networks[BLUE].mtu == 1400

@@ -13,8 +13,11 @@ from danmpy.cli.args import (
     nearest_pod,
     parse_address,
     parse_at,
+    parse_mac,
     parse_pod,
+    parse_pod_filter,
     parse_time,
+    parse_window,
 )
 from danmpy.clock import to_rfc3339, wall_clock
 from danmpy.errors import IntentError
@@ -161,3 +164,23 @@ def test_an_unknown_pod_names_the_nearest_or_its_namesake(text: str, hint: str) 
 
 def test_without_any_pod_the_intent_is_named() -> None:
     assert nearest_pod("blue/web", ()) == "the intent names no pod at all"
+
+
+def test_a_window_that_ends_before_it_begins_is_refused() -> None:
+    with pytest.raises(IntentError, match="before it begins"):
+        parse_window("2030-01-01T00:00:00Z", "2029-01-01T00:00:00Z")
+    assert parse_window(None, "1970-01-01T00:00:01Z") == {"since": None, "until": 1_000_000}
+
+
+@pytest.mark.parametrize("text", ["02-42-AC-11-00-02", "0242.ac11.0002", "02:42:ac:11:00:02"])
+def test_a_mac_is_understood_in_the_usual_spellings(text: str) -> None:
+    assert parse_mac(text) == "02:42:ac:11:00:02"
+
+
+def test_nonsense_for_a_mac_or_a_pod_is_refused_and_never_an_empty_answer() -> None:
+    with pytest.raises(IntentError, match="not a MAC"):
+        parse_mac("zz")
+    with pytest.raises(IntentError, match="not a pod"):
+        parse_pod_filter("a/b/c")
+    assert parse_pod_filter("web-0") == "web-0"
+    assert parse_pod_filter("blue/web-0") == "blue/web-0"

@@ -42,9 +42,17 @@ def test_each_document_knows_the_line_it_starts_on() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n---\n", "null\n"])
+@pytest.mark.parametrize("text", ["# nothing\n", "---\n---\n", "null\n"])
 def test_empty_documents_are_none(text: str) -> None:
     assert read(text) == ()
+
+
+@pytest.mark.parametrize("name", ["f.yaml", "f.json"])
+@pytest.mark.parametrize("data", [b"", b"\n\n"])
+def test_a_file_without_a_word_says_nothing_about_what_people_want(name: str, data: bytes) -> None:
+    problem = read_documents(data, name)
+    assert isinstance(problem, Problem)
+    assert (problem.code, problem.where) == ("FileEmpty", f"{name}:1")
 
 
 def test_scalars_are_what_kubernetes_makes_of_them() -> None:
@@ -138,7 +146,7 @@ def test_a_broken_file_is_told_with_its_line(text: str | bytes, line: int, code:
     assert (problem.where, problem.code) == (f"f.yaml:{line}", code)
 
 
-@pytest.mark.parametrize("text", ["{", '{"a": 1, "a": 2}', "NaN", "", "[1] x"])
+@pytest.mark.parametrize("text", ["{", '{"a": 1, "a": 2}', "NaN", "[1] x"])
 def test_broken_json_is_told(text: str) -> None:
     assert refused(text, "f.json").code == "JsonInvalid"
 

@@ -150,6 +150,21 @@ def test_a_file_that_breaks_keeps_what_it_said(folder: Folder, broken: str | byt
     assert folder.source.read().problems == ()
 
 
+def test_a_file_that_is_emptied_keeps_what_it_said_until_it_is_deleted(folder: Folder) -> None:
+    folder.write("a.yaml", net("a"))
+    folder.source.read()
+    (folder.path / "a.yaml").write_bytes(b"")  # as "generate > a.yaml" begins
+    assert folder.names() == {"a"}
+    assert folder.codes() == ["FileEmpty"]
+    (folder.path / "a.yaml").unlink()
+    assert (folder.names(), folder.codes()) == (set(), [])
+
+
+def test_a_file_that_was_always_empty_may_hide_wishes(folder: Folder) -> None:
+    folder.write_text("a.yaml", "")  # as a crash of the machine leaves it
+    assert not folder.source.read().complete
+
+
 def test_a_file_that_breaks_twice_still_keeps_what_it_said(folder: Folder) -> None:
     folder.write("a.yaml", net("a"))
     folder.source.read()
@@ -281,6 +296,47 @@ def test_a_mounted_config_map_is_read_once_and_follows_updates(folder: Folder) -
     mount(folder.path, "..2026_2", net("b"))
     shutil.rmtree(folder.path / "..2026_1")
     assert folder.names() == {"b"}
+
+
+def test_what_moves_from_file_to_file_while_the_folder_is_read_is_never_missing(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write("a.yaml", net("a"), net("x"))
+    folder.write("b.yaml", net("b"))
+    folder.source.read()
+    os.utime(folder.path / "a.yaml")
+    os.utime(folder.path / "b.yaml")
+    real, reads = Path.read_bytes, []
+
+    def read_then_move(self: Path) -> bytes:
+        data = real(self)
+        reads.append(self.name)
+        if len(reads) == 1:  # x moves to the file that was just read, out of the other
+            here, there = ("a", "b") if self.name == "a.yaml" else ("b", "a")
+            folder.write(f"{here}.yaml", net(here), net("x"))
+            folder.write(f"{there}.yaml", net(there))
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", read_then_move)
+    assert folder.names() == {"a", "b", "x"}
+
+
+def test_a_file_that_is_renamed_while_the_folder_is_read_is_never_missing(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write("a.yaml", net("a"))
+    folder.source.read()
+    real = list_folder
+
+    def list_then_rename(path: Path) -> Any:
+        listing = real(path)
+        if (path / "a.yaml").exists():
+            (path / "a.yaml").rename(path / "c.yaml")
+        return listing
+
+    os.utime(folder.path / "a.yaml")
+    monkeypatch.setattr(module, "list_folder", list_then_rename)
+    assert folder.names() == {"a"}
 
 
 def test_many_threads_may_read_while_files_change(folder: Folder) -> None:

@@ -104,6 +104,13 @@ def test_a_refused_network_claims_the_segments_it_names(
     assert intent.claims == {SegmentKey(parent="ens4", kind=k, id=i) for k, i in claims}
 
 
+def test_a_refused_tenant_network_takes_no_id_from_the_others() -> None:
+    body = network_manifest("TenantNetwork", "blue", host_device="ens4", vxlan=700)
+    intent = parse(body)
+    assert len(intent.rejected) == 1
+    assert intent.claims == frozenset()
+
+
 @pytest.mark.parametrize("spec", [None, 5, [], {"Options": 5}])
 def test_a_spec_that_is_none_claims_nothing(spec: Any) -> None:
     intent = parse(network_manifest() | {"spec": spec})

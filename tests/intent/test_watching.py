@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from danmpy.intent import watching
 from danmpy.intent.watching import watch_folder
@@ -156,11 +157,15 @@ def test_without_inotify_the_folder_is_polled(
     def no_inotify(*_: object, **__: object) -> None:
         raise OSError(24, "inotify instance limit reached")
 
+    logger = CapturingLogger()
+    monkeypatch.setattr(watching, "_log", logger)
     monkeypatch.setattr(watching, "watch", no_inotify)
     polled = Watch(tmp_path)
     polled.start()
     try:
         (tmp_path / "a.yaml").write_text("x")
         assert polled.told(5) is not None
+        time.sleep(1.1)
     finally:
         assert polled.stop()
+    assert len(logger.calls) == 1  # and not one each second

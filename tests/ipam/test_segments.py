@@ -182,6 +182,27 @@ def test_a_cluster_network_that_comes_later_onto_a_tenants_segment_is_the_one_wi
     assert late.key not in answer.networks
 
 
+def test_a_vni_is_one_wire_whatever_its_parent(world) -> None:
+    offers = config(vxlan((700, 702)), vxlan((700, 702), name="ens5"))
+    wanted = together(tenant("a", host_device="ens4"), tenant("b", host_device="ens5"))
+    late = network(cluster_key("late"), vni=701)
+
+    answer = world.segments.assign({**wanted, late.key: late}, [offers])
+    elsewhere = SegmentKey(parent="ens6", kind=SegmentKind.VXLAN, id=700)
+    later = network(cluster_key("later"), segment=elsewhere)
+    again = world.segments.assign({**wanted, later.key: later}, [offers])
+
+    assert ids(answer) == ids(again) == {"a": 700, "b": 702}
+    assert reasons(again) == {"later": "SegmentTaken"}
+
+
+def test_a_vlan_id_is_another_wire_on_another_parent(world) -> None:
+    offers = config(vlan((10, 20)), vlan((10, 20), name="ens5"))
+    wanted = together(tenant("a", host_device="ens4"), tenant("b", host_device="ens5"))
+
+    assert ids(world.segments.assign(wanted, [offers])) == {"a": 10, "b": 10}
+
+
 def test_networks_set_by_hand_may_share_a_segment(world) -> None:
     shared = [
         network(cluster_key("one"), vni=300),
@@ -309,7 +330,7 @@ def test_asking_for_another_device_moves_the_network(world) -> None:
 
     moved = world.segments.assign(together(tenant("a", host_device="ens5")), [offers])
 
-    assert str(moved.networks[tenant_key("a")].segment) == "vxlan:ens5:700"
+    assert str(moved.networks[tenant_key("a")].segment) == "vxlan:ens5:701"
     assert world.rows("SELECT count(*) FROM segment_assignment WHERE released_at IS NULL") == [(1,)]
 
 
@@ -319,6 +340,7 @@ def test_a_network_that_asks_for_a_forbidden_device_keeps_what_it_has_meanwhile(
     refused = world.segments.assign(together(tenant("a", host_device="ens9")), [SMALL])
 
     assert reasons(refused) == {"a": "DeviceNotAllowed"}
+    assert [str(segment) for segment in refused.kept] == ["vxlan:ens4:700"]
     assert ids(world.segments.assign(together(tenant("a")), [SMALL])) == {"a": 700}
 
 

@@ -17,7 +17,6 @@ from danmpy.kernel.podlinks import PodLink, PodLinkConfig, PodRoute, PodRule
 from danmpy.kernel.podnet import (
     enter_pod,
     read_host_links,
-    remove_host_link,
     remove_host_links,
 )
 from support.netns import wait_until
@@ -69,9 +68,9 @@ def index_of(name: str) -> int:
 
 def test_a_macvlan_appears_in_the_pod_with_everything_that_was_asked(pod: str) -> None:
     with enter_pod(pod) as net:
-        facts = net.add_link(MACVLAN, index_of(PARENT))
+        facts = net.add_links([(MACVLAN, index_of(PARENT))])[0]
         assert (facts.mac, facts.mtu, facts.up) == ("02:00:00:00:00:01", 1400, False)
-        net.configure("eth0", CONFIG)
+        net.configure_all({"eth0": CONFIG})
         net.announce({"eth0": CONFIG.addresses})
         seen = net.read()
     assert seen.links["eth0"].up
@@ -83,8 +82,8 @@ def test_a_macvlan_appears_in_the_pod_with_everything_that_was_asked(pod: str) -
 
 def test_ipv6_addresses_are_usable_at_once_and_no_router_can_add_one(pod: str) -> None:
     with enter_pod(pod) as net:
-        net.add_link(MACVLAN, index_of(PARENT))
-        net.configure("eth0", CONFIG)
+        net.add_links([(MACVLAN, index_of(PARENT))])
+        net.configure_all({"eth0": CONFIG})
     assert "tentative" not in ip("netns", "exec", POD, "ip", "-6", "addr", "show", "dev", "eth0")
     for key in ("accept_ra", "autoconf"):
         shown = ip("netns", "exec", POD, "cat", f"/proc/sys/net/ipv6/conf/eth0/{key}")
@@ -93,8 +92,10 @@ def test_ipv6_addresses_are_usable_at_once_and_no_router_can_add_one(pod: str) -
 
 def test_an_interface_without_ipv6_has_no_link_local_address(pod: str) -> None:
     with enter_pod(pod) as net:
-        net.add_link(MACVLAN, index_of(PARENT))
-        net.configure("eth0", PodLinkConfig(alias="a", ipv6=False, addresses=("10.0.0.5/24",)))
+        net.add_links([(MACVLAN, index_of(PARENT))])
+        net.configure_all(
+            {"eth0": PodLinkConfig(alias="a", ipv6=False, addresses=("10.0.0.5/24",))}
+        )
         assert net.read().addresses["eth0"] == {"10.0.0.5/24"}
 
 
@@ -108,32 +109,32 @@ def test_a_veth_pair_ends_on_the_bridge_under_its_stable_name(pod: str) -> None:
         host_alias="danmpy pod=c1",
     )
     with enter_pod(pod) as net:
-        net.add_link(link, index_of(BRIDGE))
-        net.configure("net1", PodLinkConfig(alias="danmpy pod=c1", ipv6=False))
+        net.add_links([(link, index_of(BRIDGE))])
+        net.configure_all({"net1": PodLinkConfig(alias="danmpy pod=c1", ipv6=False)})
         shown = ip("-d", "link", "show", "dmptest1")
         assert f"master {BRIDGE}" in shown
         assert "alias danmpy pod=c1" in shown
         assert "state UP" in shown
         assert "mtu 1400" in shown
-        remove_host_link("dmptest1")
+        remove_host_links(["dmptest1"])
         assert "net1" not in net.read_links()
-    remove_host_link("dmptest1")
+    remove_host_links(["dmptest1"])
 
 
 def test_a_name_that_the_pod_has_already_is_a_conflict(pod: str) -> None:
     with enter_pod(pod) as net:
-        net.add_link(MACVLAN, index_of(PARENT))
+        net.add_links([(MACVLAN, index_of(PARENT))])
         with pytest.raises(ConflictError, match="already has an interface called eth0"):
-            net.add_link(MACVLAN, index_of(PARENT))
+            net.add_links([(MACVLAN, index_of(PARENT))])
 
 
 def test_removal_takes_link_and_rules_and_is_no_error_the_second_time(pod: str) -> None:
     with enter_pod(pod) as net:
-        net.add_link(MACVLAN, index_of(PARENT))
-        net.configure("eth0", CONFIG)
+        net.add_links([(MACVLAN, index_of(PARENT))])
+        net.configure_all({"eth0": CONFIG})
         for _ in range(2):
             net.remove_rules(CONFIG.rules)
-            net.remove_link("eth0")
+            net.remove_links({"eth0"})
         seen = net.read()
     assert "eth0" not in seen.links
     assert seen.rules == frozenset()
@@ -142,10 +143,9 @@ def test_removal_takes_link_and_rules_and_is_no_error_the_second_time(pod: str) 
 def test_the_thread_is_at_home_while_a_pod_is_open(pod: str) -> None:
     home = netns_id_of("/proc/thread-self/ns/net")
     with enter_pod(pod) as net:
-        net.add_link(MACVLAN, index_of(PARENT))
-        net.configure("eth0", CONFIG)
+        net.add_links([(MACVLAN, index_of(PARENT))])
+        net.configure_all({"eth0": CONFIG})
         assert netns_id_of("/proc/thread-self/ns/net") == home
-        assert net.identity == netns_id_of(pod) != home
 
 
 def test_a_namespace_that_is_gone_is_code_8_and_names_the_path() -> None:
@@ -199,8 +199,8 @@ def test_the_segment_is_told_at_once_who_has_the_addresses_now(pod: str) -> None
     mac = bytes.fromhex("020000000001")
     with listen_on_the_wire() as wire:
         with enter_pod(pod) as net:
-            net.add_link(MACVLAN, index_of(PARENT))
-            net.configure("eth0", CONFIG)
+            net.add_links([(MACVLAN, index_of(PARENT))])
+            net.configure_all({"eth0": CONFIG})
             net.announce({"eth0": CONFIG.addresses})
         seen = frames(wire, 1.0)
     v4, v6 = ip_address("10.0.0.5").packed, ip_address("fd00::5").packed
@@ -239,20 +239,20 @@ def test_several_links_are_made_and_configured_together(pod: str) -> None:
 
 def test_a_link_is_known_as_ours_from_its_first_moment(pod: str) -> None:
     with enter_pod(pod) as net:
-        assert net.add_link(MACVLAN, index_of(PARENT)).is_ours("danmpy pod=c1")
-        net.configure("eth0", CONFIG)
+        assert net.add_links([(MACVLAN, index_of(PARENT))])[0].is_ours("danmpy pod=c1")
+        net.configure_all({"eth0": CONFIG})
         assert net.read_links()["eth0"].is_ours("danmpy pod=c1")
         assert not net.read_links()["eth0"].is_ours("danmpy pod=c2")
 
 
 def test_what_the_kernel_refuses_is_told_with_the_setting_and_its_words(pod: str) -> None:
     with enter_pod(pod) as net:
-        net.add_link(MACVLAN, index_of(PARENT))
+        net.add_links([(MACVLAN, index_of(PARENT))])
         unreachable = replace(
             CONFIG, routes=(PodRoute(destination="10.9.0.0/16", gateway="172.16.0.1"),)
         )
         with pytest.raises(HostError, match=r"route 10\.9\.0\.0/16 via 172\.16\.0\.1") as caught:
-            net.configure("eth0", unreachable)
+            net.configure_all({"eth0": unreachable})
     assert "subnet of the interface" in caught.value.hint
 
 
@@ -261,12 +261,12 @@ def test_a_parent_that_vanished_is_try_again_and_a_second_owner_of_a_mac_is_name
 ) -> None:
     with enter_pod(pod) as net:
         with pytest.raises(NotReadyError, match="vanished while eth0 was made"):
-            net.add_link(MACVLAN, 999_999)
-        net.add_link(MACVLAN, index_of(PARENT))
-        net.configure("eth0", PodLinkConfig(alias="a", ipv6=False))
-        net.add_link(replace(MACVLAN, name="eth1"), index_of(PARENT))
+            net.add_links([(MACVLAN, 999_999)])
+        net.add_links([(MACVLAN, index_of(PARENT))])
+        net.configure_all({"eth0": PodLinkConfig(alias="a", ipv6=False)})
+        net.add_links([(replace(MACVLAN, name="eth1"), index_of(PARENT))])
         with pytest.raises(HostError, match="bring eth1 up") as caught:
-            net.configure("eth1", PodLinkConfig(alias="a", ipv6=False))
+            net.configure_all({"eth1": PodLinkConfig(alias="a", ipv6=False)})
     assert "MAC" in caught.value.hint
 
 
@@ -274,8 +274,8 @@ def test_links_are_removed_by_name_and_by_mark_also_under_another_name(pod: str)
     with enter_pod(pod) as net:
         for n in range(3):
             link = replace(MACVLAN, name=f"net{n}", mac=f"02:00:00:00:00:0{n}")
-            net.add_link(link, index_of(PARENT))
-            net.configure(f"net{n}", PodLinkConfig(alias=f"pod={n % 2}", ipv6=False))
+            net.add_links([(link, index_of(PARENT))])
+            net.configure_all({f"net{n}": PodLinkConfig(alias=f"pod={n % 2}", ipv6=False)})
         ip("-n", POD, "link", "set", "net2", "down", "name", "renamed")
         net.remove_links({"net1"}, "pod=0")
         net.remove_links({"net1"}, "pod=0")
@@ -310,8 +310,8 @@ def test_a_foreign_link_gets_only_what_it_lacks_and_keeps_the_rest(pod: str) -> 
 
 def test_a_router_s_advertisement_gives_no_address_that_nobody_leased(pod: str) -> None:
     with enter_pod(pod) as net:
-        net.add_link(MACVLAN, index_of(PARENT))
-        net.configure("eth0", CONFIG)
+        net.add_links([(MACVLAN, index_of(PARENT))])
+        net.configure_all({"eth0": CONFIG})
     # RFC 4861, 4.2 and 4.6.2: a prefix with the on-link and the autonomous flag.
     prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 3600, 3600, 0) + ip_address("fd99::").packed
     body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 import pytest
@@ -159,6 +159,36 @@ def test_what_a_half_read_intent_does_not_name_stays(bench: Bench) -> None:
     assert bench.fake.read().named("vx700") is None
 
 
+@pytest.mark.parametrize("segment", [None, S700])
+def test_a_bridge_stays_while_the_manifest_of_its_network_is_refused(
+    bench: Bench, segment: SegmentKey | None
+) -> None:
+    bridged = network(SHARED, backend="bridge", segment=segment)
+    bench.wishes.want(bridged)
+    device = bench.watcher.look().device_of[SHARED]
+    problem = Problem(where="a:1", subject="x", code="C", message="m", hint="h")
+    claims = frozenset({segment} if segment else ())
+    bench.wishes.want(rejected={SHARED: (problem,)}, claims=claims)
+    report = bench.watcher.look()
+    assert report.steps == ()
+    assert bench.fake.link(device).up
+
+
+def test_an_ipv4_address_that_is_away_for_a_moment_moves_no_tunnel_to_ipv6(bench: Bench) -> None:
+    both = bench.fake.alter(
+        "ens4", addresses=(ip_interface("192.0.2.1/24"), ip_interface("2001:db8::1/64"))
+    ).addresses
+    bench.wishes.want(on(S700, BLUE))
+    bench.watcher.look()
+    before = bench.fake.link("vx700")
+    bench.fake.alter("ens4", addresses=both[1:])
+    report = bench.watcher.look()
+    assert (report.steps, reason(report, BLUE)) == ((), Reason.NO_VTEP_ADDRESS)
+    bench.fake.alter("ens4", addresses=both)
+    assert bench.watcher.look().device_of == {BLUE: "vx700"}
+    assert bench.fake.link("vx700") == before
+
+
 def test_orphans_of_an_earlier_run_are_removed(bench: Bench) -> None:
     bench.wishes.want(on(S700, BLUE), on(S701, RED))
     bench.watcher.look()
@@ -262,6 +292,24 @@ def test_without_the_database_networks_with_fixed_segments_are_served(bench: Ben
     assert reason(report, BLUE) == Reason.STORE_UNAVAILABLE
     assert "locked" in report.conditions[BLUE][0].message
     assert report.error == ""
+
+
+def test_without_the_database_nobody_gets_a_wire_that_may_be_a_tenants(bench: Bench) -> None:
+    profile = HostDeviceProfile(name="ens4", kind=SegmentKind.VXLAN, ids=((701, 710),))
+    configs = (TenantConfigSpec(name="tc", host_devices=(profile,)),)
+    known, late, elsewhere = on(S701, SHARED), danm_key("late"), danm_key("else")
+    bench.wishes.want(known, tenant_configs=configs)
+    bench.watcher.look()
+    bench.wishes.store_error = StoreError("locked", hint="wait")
+    bench.wishes.want(
+        known,
+        on(vxlan("ens4", 702), late),
+        on(vxlan("ens4", 711), elsewhere),
+        tenant_configs=configs,
+    )
+    report = bench.watcher.look()
+    assert report.device_of == {SHARED: "vx701", elsewhere: "vx711"}
+    assert reason(report, late) == Reason.STORE_UNAVAILABLE
 
 
 def test_without_the_database_known_assignments_hold_and_nothing_is_removed(bench: Bench) -> None:

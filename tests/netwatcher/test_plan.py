@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from ipaddress import ip_address
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from danmpy.api.specs import NetworkSpec
 from danmpy.kernel.hostlinks import OWN_GROUP, VxlanAttributes
 from danmpy.netwatcher.marks import bridge_name, is_ours
-from danmpy.netwatcher.plan import kept_orphans
+from danmpy.netwatcher.plan import kept_orphans, plan_devices
 from danmpy.netwatcher.values import Action, Flooding, Step
 from support.fakehost import FakeHost
 from support.specs import cluster_key, danm_key, network, tenant_key
@@ -77,6 +78,39 @@ def test_the_plan_of_a_reached_goal_is_empty() -> None:
     want = Want(on(vxlan("ens4", 700), BLUE), on(vlan("ens4", 7), RED, backend="bridge"))
     want.settle(fake)
     assert want.plan(fake) == ()
+
+
+def test_two_thousand_networks_among_two_thousand_orphans_are_planned_in_seconds() -> None:
+    fake = host()
+    Want(*(on(vxlan("ens4", vni), cluster_key(f"a{vni}")) for vni in range(2000))).settle(fake)
+    others = range(10_000, 12_000)
+    want = Want(*(on(vxlan("ens4", vni), cluster_key(f"b{vni}")) for vni in others))
+    facts = fake.read()
+    before = time.process_time()
+    steps = plan_devices(want.desired(facts), facts, prune=False)
+    assert time.process_time() - before < 3
+    assert len(steps) == 6000
+
+
+# Refused networks: pods may stand on what they have.
+
+
+def test_the_bridge_of_a_segment_that_is_claimed_stays_with_its_port() -> None:
+    fake, segment = host(), vxlan("ens4", 700)
+    Want(on(segment, RED, backend="bridge")).settle(fake)
+    assert Want(claims=[segment]).plan(fake) == ()
+    master = fake.link("vx700").master
+    Want(on(segment, BLUE, backend="flannel"), claims=[segment]).settle(fake)
+    assert fake.link("vx700").master == master == fake.link(bridge_name(segment)).index
+    Want(on(segment, BLUE, backend="flannel")).settle(fake)
+    assert fake.link("vx700").master == 0
+
+
+def test_the_bridge_of_a_network_that_is_refused_stays() -> None:
+    fake = host()
+    Want(network(RED, backend="bridge")).settle(fake)
+    assert Want(claims=[RED]).plan(fake) == ()
+    assert verbs(Want().plan(fake)) == [f"remove {bridge_name(RED)}"]
 
 
 # Drift.

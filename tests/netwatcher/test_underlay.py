@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from danmpy.api.specs import NodeSpec
-from danmpy.kernel.hostlinks import HostFacts, LinkFacts
+from danmpy.kernel.hostlinks import HostFacts, LinkFacts, VxlanAttributes
 from danmpy.netwatcher.underlay import flood_of, group_of, local_vtep, overhead_of
 from danmpy.netwatcher.values import Flooding, WatchContext
 from support.specs import tenant_key
@@ -58,6 +58,27 @@ def test_the_nodes_own_end_is_one_that_is_published_and_there_else_the_first_by_
 ) -> None:
     nodes = (node("n1", ens4=published),) if published else ()
     found = local_vtep(nic(*present), SEGMENT, context(*nodes))
+    assert found == (ip_address(local) if local else None)
+
+
+@pytest.mark.parametrize(
+    ("stands_on", "published", "present", "local"),
+    [
+        ("192.0.2.1", None, ("2001:db8::1/64",), None),
+        ("192.0.2.1", "192.0.2.1", ("2001:db8::1/64",), None),
+        ("192.0.2.1", "2001:db8::1", ("192.0.2.1/24", "2001:db8::1/64"), "2001:db8::1"),
+        ("192.0.2.1", None, ("2001:db8::1/64", "192.0.2.9/24"), "192.0.2.9"),
+        ("2001:db8::1", None, ("192.0.2.1/24", "2001:db8::1/64"), "192.0.2.1"),
+        (None, None, ("2001:db8::1/64",), "2001:db8::1"),
+    ],
+)
+def test_a_device_over_ipv4_goes_over_to_ipv6_only_when_that_is_published(
+    stands_on: str | None, published: str | None, present: tuple[str, ...], local: str | None
+) -> None:
+    nodes = (node("n1", ens4=published),) if published else ()
+    end = ip_address(stands_on) if stands_on else None
+    device = LinkFacts(index=3, name="vx700", vxlan=VxlanAttributes(vni=700, port=4789, local=end))
+    found = local_vtep(nic(*present), SEGMENT, context(*nodes), device)
     assert found == (ip_address(local) if local else None)
 
 

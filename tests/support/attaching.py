@@ -21,13 +21,15 @@ from danmpy.api.cni import CniRequest, CniResult, Verb
 from danmpy.api.specs import NetworkKey, NetworkSpec, PodSpec
 from danmpy.attach.builder import PodBuilder
 from danmpy.attach.delegates import Delegates
-from danmpy.attach.engine import Attacher, AttachPorts, AttachSettings, NetworkView
+from danmpy.attach.engine import Attacher
 from danmpy.attach.journal import Journal
+from danmpy.attach.ports import AttachPorts, AttachSettings, NetworkView
 from danmpy.clock import Clock, wall_clock
 from danmpy.db import migrate
 from danmpy.db.engine import open_engine
 from danmpy.errors import NotReadyError, StoreError
 from danmpy.faults import FaultPoint, die_at, no_faults
+from danmpy.intent.values import Intent
 from danmpy.ipam.audit import Audit, HistoryFilter
 from danmpy.ipam.leases import Lease, LeaseOwner, LeaseRequest, LeaseStore
 from support.netns import Namespace, Namespaces, run
@@ -56,11 +58,11 @@ class View:
     pods: dict[tuple[str, str], PodSpec] = field(default_factory=dict)
     missing: set[NetworkKey] = field(default_factory=set)
 
-    def find_pod(self, namespace: str, name: str) -> PodSpec | None:
-        return self.pods.get((namespace, name))
+    def read(self) -> Intent:
+        return Intent(pods=self.pods, networks=self.networks)
 
-    def read_networks(self, wanted: Sequence[NetworkKey]) -> NetworkView:
-        return NetworkView(networks=self.networks)
+    def read_networks(self, intent: Intent) -> NetworkView:
+        return NetworkView(networks=intent.networks)
 
     def ready_device(self, network: NetworkKey) -> str:
         if network in self.missing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -31,6 +32,25 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         if not key.startswith(("DANMPY_", "CNI_", "PG"))
     }
     return kept | dict(extra or {})
+
+
+@contextlib.contextmanager
+def without_file_descriptors() -> Iterator[None]:
+    """Let this process open one more file and then no other one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    taken: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        os.close(taken.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
 
 
 class Daemon:

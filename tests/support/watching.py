@@ -52,7 +52,7 @@ class Want:
     """Wishes that can be held against any host."""
 
     def __init__(
-        self, *networks: NetworkSpec, claims: Iterable[SegmentKey] = (), **context: Any
+        self, *networks: NetworkSpec, claims: Iterable[SegmentKey | NetworkKey] = (), **context: Any
     ) -> None:
         self._networks = by_key(networks)
         self._claims = frozenset(claims)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -20,6 +21,7 @@ from support.node import (
     tenant_config,
     tenant_network,
 )
+from support.requirements import has_link_kind
 
 pytestmark = pytest.mark.system
 
@@ -417,3 +419,134 @@ def test_peers_of_the_node_documents_and_remote_vteps_are_flooded_to(node: Node)
 
     wait_until(lambda: "vx860" in node.namespace.links(), what="vx860")
     wait_until(lambda: entries() == {"192.0.2.2", "192.0.2.50"}, what="flooding entries")
+
+
+def test_a_link_kind_that_the_kernel_lacks_is_a_condition_and_stops_nobody_else(node: Node) -> None:
+    if has_link_kind("vlan"):
+        taken, words = "link add ens4.300 link ens4 type vlan id 300", "ens4.300"
+        node.namespace.batch(taken)
+    else:
+        words = "8021q"
+    node.write(
+        "n.yaml",
+        cluster_network("bad", host_device="ens4", vlan=300),
+        cluster_network("good", host_device="ens4", vxlan=870),
+    )
+    node.start()
+    wait_until(lambda: "vx870" in node.namespace.links(), what="vx870")
+    items = {item["network"]: item for item in node.ask("networks")["items"]}
+    wrong = [c for c in items["ClusterNetwork/bad"]["conditions"] if c["status"] != "True"]
+    assert words in wrong[0]["message"]
+    assert items["ClusterNetwork/good"]["device"] == "vx870"
+
+
+def test_pods_that_a_careless_runtime_gives_one_uid_do_not_take_from_each_other(
+    node: Node, nodes: Nodes
+) -> None:
+    declare_blue(node)
+    node.start()
+    pods = [attached(node, nodes.pod(name, uid="same"), DYNAMIC) for name in ("one", "two")]
+    assert len({pod.result["ips"][0]["address"] for pod in pods}) == 2
+    assert all(node.check(pod).ok for pod in pods)
+
+
+def test_an_attachment_broken_by_hand_is_made_again_with_its_address(
+    node: Node, nodes: Nodes
+) -> None:
+    declare_blue(node, allocation_pool={"start": "10.20.0.9", "end": "10.20.0.9"})
+    node.start()
+    pod = attached(node, nodes.pod("web-0"), DYNAMIC)
+    first = node.leases()
+    pod.netns.ip("link", "del", "eth0")
+    again = node.add(pod)
+    assert again.ok, again.error
+    assert again.addresses == ["10.20.0.9/24"]
+    assert node.leases() == first
+    assert node.check(pod).ok
+
+
+def test_a_broken_attachment_that_is_refused_now_leaves_nothing(node: Node, nodes: Nodes) -> None:
+    declare_blue(node)
+    node.start()
+    pod = attached(node, nodes.pod("web-0"), DYNAMIC)
+    pod.netns.ip("link", "set", "eth0", "down")
+    node.write("pod-blue-web-0.yaml", pod_manifest("blue", "web-0", {"tenantNetwork": "gone"}))
+    assert not node.add(pod).ok
+    assert list(pod.netns.links()) == ["lo"]
+    assert node.leases() == []
+    assert not list((node.state_dir / "attachments").glob("*.json"))
+
+
+def test_an_attachment_whose_lease_the_database_lost_is_leased_again(
+    node: Node, nodes: Nodes
+) -> None:
+    declare_blue(node)
+    node.start()
+    pod = attached(node, nodes.pod("web-0"), DYNAMIC)
+    node.daemon.stop()
+    for path in node.state_dir.glob("danmpy.db*"):
+        path.unlink()
+    node.start()
+    assert node.add(pod).ok
+    assert [item["container_id"] for item in node.leases()] == [pod.container_id]
+    assert node.check(pod).ok
+
+
+def test_gc_beside_a_hanging_delegate_holds_up_nobody_else(node: Node, nodes: Nodes) -> None:
+    plugin = node.bin / "slow"
+    plugin.write_text(
+        '#!/bin/sh\n[ "$CNI_COMMAND" = VERSION ] && '
+        'echo \'{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}\' && exit 0\n'
+        '[ "$CNI_COMMAND" = ADD ] && sleep 6\nexit 0\n'
+    )
+    plugin.chmod(0o755)
+    (node.conf_dir / "slow.conf").write_text('{"cniVersion": "1.0.0", "name": "s", "type": "slow"}')
+    node.environment["DANMPY_CNI__BIN_DIRS"] = f"{node.bin}:/usr/lib/cni"
+    declare_blue(node)
+    node.write("slow.yaml", network("ClusterNetwork", "slow", network_type="slow"))
+    node.start()
+    hanging, quick = nodes.pod("hanging"), nodes.pod("quick")
+    node.write("hanging.yaml", pod_manifest("blue", "hanging", {"clusterNetwork": "slow"}))
+    node.write("quick.yaml", pod_manifest("blue", "quick", DYNAMIC))
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(node.add, hanging)
+        wait_until(
+            lambda: list((node.state_dir / "attachments").glob("*hanging*")), what="ADD under way"
+        )
+        valid = [{"containerID": hanging.container_id, "ifname": "eth0"}]
+        gc = pool.submit(node.call, "GC", config={"cni.dev/valid-attachments": valid})
+        began = time.monotonic()
+        assert node.add(quick).ok
+        assert time.monotonic() - began < 4
+        gc.result()
+        slow.result()
+
+
+def test_what_one_network_keeps_back_no_other_on_its_wire_gives(node: Node, nodes: Nodes) -> None:
+    same = {"host_device": "ens4", "vxlan": 880, "cidr": "10.9.0.0/24"}
+    node.write(
+        "networks.yaml",
+        cluster_network("s1", **same, gateway="10.9.0.1", exclude=["10.9.0.2"]),
+        cluster_network("s2", **same),
+    )
+    node.start()
+    pod = attached(node, nodes.pod("web-0"), {"clusterNetwork": "s2", "ip": "dynamic"})
+    assert pod.result["ips"][0]["address"] == "10.9.0.3/24"
+    node.write("p.yaml", pod_manifest("blue", "thief", {"clusterNetwork": "s2", "ip": "10.9.0.1"}))
+    answer = node.add(nodes.pod("thief"))
+    assert answer.document["code"] == 7
+    assert "10.9.0.1" in answer.error
+
+
+@pytest.mark.parametrize("name", ["a%d", "all", "default"])
+def test_a_name_that_the_kernel_takes_for_something_else_is_refused_before_anything_is_touched(
+    node: Node, nodes: Nodes, name: str
+) -> None:
+    declare_blue(node)
+    node.start()
+    node.write("p.yaml", pod_manifest("blue", "web-0", {**DYNAMIC, "name": name}))
+    pod = nodes.pod("web-0")
+    answer = node.add(pod)
+    assert answer.document["code"] == 7
+    assert name in answer.error
+    assert list(pod.netns.links()) == ["lo"]

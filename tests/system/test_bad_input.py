@@ -235,7 +235,7 @@ def test_a_socket_that_nobody_listens_on_is_code_11_and_50_for_status(
 
 def test_a_second_daemon_on_one_state_folder_is_refused(ready: Node) -> None:
     done = ready.danmpy("node", check=False)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "another danmpy node daemon" in done.stderr
     assert ready.serves()
 

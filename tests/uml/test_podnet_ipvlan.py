@@ -40,8 +40,10 @@ def far(namespaces: Namespaces) -> Iterator[Namespace]:
 def add_ipvlan(pod: Namespace, name: str, *addresses: str) -> None:
     parent_index = read_host_links(frozenset({VLAN}))[VLAN][0]
     with enter_pod(str(pod.path)) as net:
-        net.add_link(PodLink(name=name, kind="ipvlan", parent=VLAN), parent_index)
-        net.configure(name, PodLinkConfig(alias="danmpy pod=t", ipv6=True, addresses=addresses))
+        net.add_links([(PodLink(name=name, kind="ipvlan", parent=VLAN), parent_index)])
+        net.configure_all(
+            {name: PodLinkConfig(alias="danmpy pod=t", ipv6=True, addresses=addresses)}
+        )
 
 
 def test_an_ipvlan_reaches_the_neighbour_on_its_vlan_in_both_families_at_full_mtu(
@@ -78,6 +80,6 @@ def test_removal_takes_the_ipvlan_and_leaves_the_vlan_device(
     add_ipvlan(pod, "eth0", "10.9.0.5/24")
     with enter_pod(str(pod.path)) as net:
         for _ in range(2):
-            net.remove_link("eth0")
+            net.remove_links({"eth0"})
     assert "eth0" not in pod.links()
     assert VLAN in read_host_links(frozenset({VLAN}))
