@@ -60,6 +60,7 @@ def open_intent(settings: Settings) -> FolderSource:
         IntentError: the source is not one that this release reads.
     """
     if settings.intent.source != "folder":
+        # The folder instead would be empty, and what is wanted by nobody is removed.
         raise IntentError(
             f"the source {settings.intent.source} is not part of this release",
             hint="set intent.source to folder, and intent.path to the folder of manifests",

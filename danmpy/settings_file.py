@@ -38,6 +38,9 @@ def parse_settings(text: str, path: str) -> tuple[dict[str, Any], dict[str, int]
     """As `read_settings_file`, from its text."""
     try:
         node, values = _load(text)
+    except RecursionError:
+        hint = "write one mapping with keys such as state_dir"
+        raise IntentError("it is nested too deeply", hint=hint, subject=path) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path

@@ -49,6 +49,10 @@ def test_broken_yaml_is_refused_at_its_line(text: str, line: int) -> None:
     assert complaint(text).startswith(f"c.yaml:{line}: broken YAML: ")
 
 
+def test_a_file_that_is_nested_too_deeply_is_refused() -> None:
+    assert complaint("[" * 5000) == "c.yaml: it is nested too deeply"
+
+
 def test_no_code_can_be_loaded_from_the_file(tmp_path: Path) -> None:
     made = tmp_path / "made"
     text = f"a: !!python/object/apply:pathlib.Path.touch [{made}]\n"

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Final
 
 from danmpy.kernel.hostlinks import IPAddress, IPInterface, LinkFacts, VxlanAttributes
+from danmpy.kernel.rtnl import attributes_of
 
 NLMSG_HEADER_SIZE: Final = 16
 
@@ -52,9 +53,6 @@ _ZERO_MAC: Final = bytes(6)
 _RT_SCOPE_UNIVERSE: Final = 0
 _IFF_UP: Final = 1
 _ETH_P_8021Q: Final = 0x8100
-_TYPE_MASK: Final = 0x3FFF
-"""linux/netlink.h: the top bits say nested and byte order."""
-
 _IFINFO: Final = struct.Struct("=BxHiII")
 _IFADDR: Final = struct.Struct("=BBBBI")
 _NDMSG: Final = struct.Struct("=BxxxiHBB")
@@ -67,10 +65,10 @@ _Attributes = dict[int, bytes]
 def link_facts(message: bytes) -> LinkFacts:
     """One link (RTM_NEWLINK), still without addresses and flooding entries."""
     _, _, index, flags, _ = _IFINFO.unpack_from(message, NLMSG_HEADER_SIZE)
-    found = _attributes(message, NLMSG_HEADER_SIZE + _IFINFO.size)
-    info = _attributes(found.get(_IFLA_LINKINFO, b""))
+    found = attributes_of(message, NLMSG_HEADER_SIZE + _IFINFO.size)
+    info = attributes_of(found.get(_IFLA_LINKINFO, b""), 0)
     kind = _text(info, _IFLA_INFO_KIND)
-    data = _attributes(info.get(_IFLA_INFO_DATA, b"")) if kind in {"vlan", "vxlan"} else {}
+    data = attributes_of(info.get(_IFLA_INFO_DATA, b""), 0) if kind in {"vlan", "vxlan"} else {}
     parent = _number(found, _IFLA_LINK)
     if _IFLA_LINK_NETNSID in found:
         parent = 0  # an index of another namespace
@@ -78,13 +76,12 @@ def link_facts(message: bytes) -> LinkFacts:
     if kind == "vxlan":
         vxlan = _vxlan(data)
         parent = _number(data, _IFLA_VXLAN_LINK)
-    names = (name for number, name in _walk(found.get(_IFLA_PROP_LIST, b""), 0))
     return LinkFacts(
         index=index,
         name=_text(found, _IFLA_IFNAME),
         kind=kind,
         alias=_text(found, _IFLA_IFALIAS),
-        altnames=frozenset(_decode(name) for name in names),
+        altnames=frozenset(_alternative_names(found.get(_IFLA_PROP_LIST, b""))),
         mtu=_number(found, _IFLA_MTU),
         up=bool(flags & _IFF_UP),
         group=_number(found, _IFLA_GROUP),
@@ -105,7 +102,7 @@ def index_of(message: bytes) -> int:
 def usable_address(message: bytes) -> tuple[int, IPInterface] | None:
     """Link index and address (RTM_NEWADDR) of global scope that can be used now."""
     family, length, flags, scope, index = _IFADDR.unpack_from(message, NLMSG_HEADER_SIZE)
-    found = _attributes(message, NLMSG_HEADER_SIZE + _IFADDR.size)
+    found = attributes_of(message, NLMSG_HEADER_SIZE + _IFADDR.size)
     if _IFA_FLAGS in found:
         flags = _number(found, _IFA_FLAGS)
     if scope != _RT_SCOPE_UNIVERSE or flags & _IFA_F_UNUSABLE:
@@ -121,7 +118,7 @@ def usable_address(message: bytes) -> tuple[int, IPInterface] | None:
 
 def zero_entry(message: bytes) -> tuple[int, IPAddress] | None:
     """Link index and remote of an all-zero forwarding entry (RTM_NEWNEIGH), None for all others."""
-    found = _attributes(message, NLMSG_HEADER_SIZE + _NDMSG.size)
+    found = attributes_of(message, NLMSG_HEADER_SIZE + _NDMSG.size)
     if found.get(_NDA_LLADDR) != _ZERO_MAC:
         return None
     remote = _ip(found.get(_NDA_DST, b""))
@@ -175,17 +172,10 @@ def _decode(value: bytes) -> str:
     return value.rstrip(b"\0").decode("utf-8", "replace")
 
 
-def _attributes(data: bytes, offset: int = 0) -> _Attributes:
-    return dict(_walk(data, offset))
-
-
-def _walk(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    """Number and payload of each attribute from `offset` on (struct rtattr, aligned to 4 bytes)."""
-    end = len(data)
-    unpack = _ATTRIBUTE.unpack_from
-    while offset + 4 <= end:
-        length, number = unpack(data, offset)
-        if length < 4:
-            return
-        yield number & _TYPE_MASK, data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
+def _alternative_names(names: bytes) -> Iterator[str]:
+    """The names in a property list. They are attributes of one number: no mapping holds them."""
+    offset = 0
+    while offset + 4 <= len(names):
+        length, _ = _ATTRIBUTE.unpack_from(names, offset)
+        yield _decode(names[offset + 4 : offset + length])
+        offset += (max(length, 4) + 3) & ~3

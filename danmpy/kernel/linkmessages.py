@@ -21,7 +21,7 @@ from danmpy.kernel.hostlinks import (
     IPAddress,
     VxlanAttributes,
 )
-from danmpy.kernel.rtnl import CHANGE, CREATE, NLM_F_DUMP, NLM_F_REQUEST, encode
+from danmpy.kernel.rtnl import CHANGE, CREATE, NLM_F_DUMP, NLM_F_REQUEST, attribute, encode
 
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
@@ -122,23 +122,18 @@ def mark_link(name: str, alias: str) -> bytes:
     Linux's defaults it would answer ARP for every address that it has anywhere, and take packets
     for them (Documentation/networking/ip-sysctl.rst, arp_ignore and rp_filter).
     """
-    inet = _attribute(_IFLA_INET_CONF, _u32(_ARP_IGNORE, 1) + _u32(_RP_FILTER, 1))
-    inet6 = _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
-    families = _attribute(socket.AF_INET, inet) + _attribute(socket.AF_INET6, inet6)
+    inet = attribute(_IFLA_INET_CONF, _u32(_ARP_IGNORE, 1) + _u32(_RP_FILTER, 1))
+    inet6 = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    families = attribute(socket.AF_INET, inet) + attribute(socket.AF_INET6, inet6)
     attributes = [("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias)]
     request = encode(ifinfmsg, RTM_NEWLINK, CHANGE, attributes)
     # pyroute2 knows how to read these settings, but not how to write them.
-    whole = request + bytes(-len(request) % 4) + _attribute(_IFLA_AF_SPEC, families)
+    whole = request + bytes(-len(request) % 4) + attribute(_IFLA_AF_SPEC, families)
     return struct.pack("=I", len(whole)) + whole[4:]
 
 
-def _attribute(number: int, payload: bytes) -> bytes:
-    """One attribute with its padding (struct rtattr)."""
-    return struct.pack("=HH", 4 + len(payload), number) + payload + bytes(-len(payload) % 4)
-
-
 def _u32(number: int, value: int) -> bytes:
-    return _attribute(number, struct.pack("=I", value))
+    return attribute(number, struct.pack("=I", value))
 
 
 def set_link(

@@ -47,6 +47,8 @@ _HINTS: Final[Mapping[int, str]] = {
     errno.EEXIST: "a link with that name, VLAN id or VNI is there; see `ip -d link`",
     errno.EINVAL: "the values do not suit this kernel or the parent device",
     errno.ENETDOWN: "the parent device is down",
+    errno.ENOBUFS: "with multicast flooding a node joins 20 groups unless "
+    "sysctl net.ipv4.igmp_max_memberships says more: raise it, or use unicast flooding",
     errno.ENODEV: "a device vanished meanwhile; the next look tries again",
     errno.EPERM: "run the daemon as root, or with CAP_NET_ADMIN in the host's namespace",
     errno.ERANGE: "the id or the MTU is beyond what the parent device takes",
@@ -204,9 +206,9 @@ class HostLinks:
         if regroup:
             self._ask(messages.set_link(index, up=False))
         reply = self._ask(request)
-        if regroup:
-            self._ask(messages.set_link(index, up=True))
-        _require(reply, f"change the tunnels of {name}", name)
+        risen = self._ask(messages.set_link(index, up=True)) if regroup else Reply()
+        for each in (reply, risen):
+            _require(each, f"change the tunnels of {name}", name)
 
     def _change_altnames(self, change: ChangeAltnames) -> None:
         index = self._target(change)

@@ -44,7 +44,7 @@ from danmpy.netwatcher.values import (
 _log = structlog.get_logger(__name__)
 
 _MANY_STEPS = 20
-"""More steps than these are one line in the log."""
+"""More steps than these are one line in the log; so are further refusals."""
 
 
 class IntentSource(Protocol):
@@ -437,9 +437,11 @@ def _log_changes(before: LookReport, report: LookReport) -> None:
     for problem in _new_problems(before.intent, report.intent):
         _log.warning("manifest refused", problem=problem)
     known = {(failure.step.device, failure.message) for failure in before.failures}
-    for failure in report.failures:
-        if (failure.step.device, failure.message) not in known:
-            _log.warning("refused", device=failure.step.device, error=failure.message)
+    new = [f for f in report.failures if (f.step.device, f.message) not in known]
+    for failure in new[:_MANY_STEPS]:
+        _log.warning("refused", device=failure.step.device, error=failure.message)
+    if len(new) > _MANY_STEPS:
+        _log.warning("refused as well", steps=len(new) - _MANY_STEPS)
     done = _done(report)
     if len(done) > _MANY_STEPS:
         _log.info("applied", steps=len(done), seconds=round(report.seconds, 3))

@@ -46,6 +46,7 @@ class Mirror:
         }
         temporary = self._path.with_suffix(".tmp")
         try:
+            temporary.touch(mode=0o600)
             temporary.write_text(json.dumps(document))
             temporary.replace(self._path)
         except OSError as error:

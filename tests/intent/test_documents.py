@@ -163,7 +163,8 @@ def test_an_alias_to_itself_is_refused() -> None:
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
 def test_deep_nesting_is_refused(opening: str) -> None:
-    assert "nested too deeply" in refused(opening * 50_000).message
+    # By us, or by a libyaml that has a limit of its own.
+    assert "nest" in refused(opening * 50_000).message
 
 
 def test_deep_nesting_in_json_is_refused() -> None:

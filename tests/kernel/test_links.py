@@ -399,6 +399,24 @@ def test_the_kernels_own_words_reach_the_operator(real: RealStage) -> None:
     assert "specified VNI already exists" in caught.value.message
 
 
+@pytest.mark.parametrize("is_up", [False, True])
+def test_more_groups_than_a_node_may_join_are_told_with_the_way_out(
+    real: RealStage, is_up: bool
+) -> None:
+    for vni in range(1, 22):
+        name, grouped = f"vx{vni}", replace(V4, vni=vni, group=ip_address(f"239.0.0.{vni}"))
+        real.apply(vxlan(name, vxlan=replace(V4, vni=vni) if is_up else grouped))
+        if is_up:
+            real.apply(ChangeLink(name=name, up=True))
+        change = ChangeLink(name=name, vxlan=grouped) if is_up else ChangeLink(name=name, up=True)
+        if vni < 21:
+            real.apply(change)
+            continue
+        with pytest.raises(HostError) as refusal:
+            real.apply(change)
+        assert "igmp_max_memberships" in refusal.value.hint
+
+
 def test_a_link_that_cannot_be_marked_is_taken_away_again(real: RealStage) -> None:
     with pytest.raises(HostError):
         real.apply(vxlan(alias="x" * 256))

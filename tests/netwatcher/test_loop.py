@@ -342,6 +342,14 @@ def test_what_was_done_is_logged_and_a_refusal_once(
     assert lines == [("refused", "vx700"), *[("applied", "vx701")] * 3]
 
 
+def test_many_refusals_do_not_fill_the_log(bench: Bench, logged: list[CapturedCall]) -> None:
+    bench.wishes.want(*(on(vxlan("ens4", vni), cluster_key(f"n{vni}")) for vni in range(1, 101)))
+    bench.fake.broken = refuse(*(f"vx{vni}" for vni in range(1, 101)))
+    bench.watcher.look()
+    assert len(logged) == 21
+    assert logged[-1].kwargs == {"steps": 80}
+
+
 def test_a_look_that_is_blind_is_logged_once(bench: Bench, logged: list[CapturedCall]) -> None:
     bench.fake.unreadable = HostError("no netlink", hint="check rights")
     for _ in range(3):
