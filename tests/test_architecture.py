@@ -26,7 +26,6 @@ FUNCTION_LINES = 60
 """Without signature and docstring."""
 
 WITHOUT_TEST_FILE = {
-    "danmpy.bootstrap": "wiring only: every test of a whole node goes through it",
     "danmpy.db.patience": "shows only against a server that hangs: tests/db/test_engine.py",
     "danmpy.ipam.agreement": "inside of Ledger.verify: tests/ipam/test_sealing.py",
     "danmpy.ipam.binding": "inside of LeaseStore.bind: tests/ipam/test_leases*.py",

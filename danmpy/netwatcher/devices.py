@@ -26,9 +26,9 @@ from danmpy.netwatcher.marks import (
 from danmpy.netwatcher.refusals import Refusals
 from danmpy.netwatcher.underlay import (
     Flood,
+    family_of,
     flood_of,
     group_of,
-    is_over_ipv4,
     local_vtep,
     overhead_of,
 )
@@ -215,8 +215,8 @@ class _Survey:
         link = self._by_mark.get(segment_mark(segment))
         local = local_vtep(parent, segment, self._context, link)
         if local is None:
-            lost_ipv4 = bool(parent.addresses) and is_over_ipv4(link)
-            self._refusals.no_vtep(segment.parent, users, lost_ipv4=lost_ipv4)
+            lost = family_of(link) if parent.addresses else 0
+            self._refusals.no_vtep(segment.parent, users, lost=lost)
             return
         multicast = self._context.flooding is Flooding.MULTICAST
         vxlan = VxlanAttributes(

@@ -58,17 +58,18 @@ class Refusals:
             "on it: use a vlan or vxlan on it, or take it out",
         )
 
-    def no_vtep(self, parent: str, users: Iterable[NetworkSpec], *, lost_ipv4: bool) -> None:
+    def no_vtep(self, parent: str, users: Iterable[NetworkSpec], *, lost: int = 0) -> None:
         """This node has no address on the parent for tunnels to end at.
 
-        `lost_ipv4`: it had an IPv4 address when the device was made, and has an IPv6 one now.
+        `lost` is the IP version of the tunnels when it has addresses of the other one alone.
         """
         message = f"{parent} has no global IPv4 or IPv6 address for tunnels to end at: give it one"
-        if lost_ipv4:
+        if lost:
+            other = f"IPv{10 - lost}"
             message = (
-                f"{parent} has lost the IPv4 address that the tunnels end at: give it one, or, to "
-                "make the device anew over IPv6, publish an IPv6 address in the Node's annotation "
-                "danm.k8s.io/vteps"
+                f"{parent} has lost the IPv{lost} address that the tunnels end at: give it one, "
+                f"or, to make the device anew over {other}, publish an {other} address in the "
+                "Node's annotation danm.k8s.io/vteps"
             )
         self._refuse(users, Reason.NO_VTEP_ADDRESS, message)
 

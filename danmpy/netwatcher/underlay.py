@@ -42,23 +42,28 @@ def local_vtep(
     """This node's end of the tunnels on `parent`; None when it has no usable address.
 
     An address that the node publishes and that the parent really has comes first; without one the
-    rule is DANM's: the first global IPv4 address, then the first global IPv6 address. When `link`,
-    the segment's device, has its tunnels over IPv4, they never go over to IPv6 by that rule: an
-    address may be away for a moment (DHCP), and the change would take the pods' interfaces along.
+    rule is DANM's: the first global IPv4 address, then the first global IPv6 address.
+
+    `link` is the segment's device. To take its tunnels to the other family is to make it anew, and
+    the pods' interfaces go along. So that takes more than an address that is away for a moment: a
+    DHCP lease ends, and a NIC that goes down loses its IPv6 addresses (ip-sysctl.rst,
+    keep_addr_on_down). Only IPv4 that came late replaces IPv6 where nothing is published.
     """
     present = [address.ip for address in parent.addresses]
     own = _node(context.nodes, context.node_name)
     published = own.vteps_on(segment.parent) if own else ()
     by_rule = sorted(present, key=lambda address: address.version)
-    if is_over_ipv4(link):
-        by_rule = [address for address in by_rule if address.version == 4]
+    family = family_of(link)
+    if family:
+        may_move = not published and family == 6
+        by_rule = [address for address in by_rule if may_move or address.version == family]
     return next((a for a in (*published, *by_rule) if a in present), None)
 
 
-def is_over_ipv4(link: LinkFacts | None) -> bool:
-    """Does `link` have its tunnels over IPv4?"""
+def family_of(link: LinkFacts | None) -> int:
+    """The IP version that the tunnels of `link` are over; 0 where nothing tells."""
     local = link.vxlan.local if link is not None and link.vxlan is not None else None
-    return local is not None and local.version == 4
+    return local.version if local else 0
 
 
 def flood_of(

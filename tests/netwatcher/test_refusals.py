@@ -34,13 +34,9 @@ CASES: dict[str, tuple[Callable[[Refusals], None], Reason, list[str]]] = {
         Reason.BACKEND_CONFLICT,
         ["ens4", "bond0", "take it out"],
     ),
-    "no address": (
-        lambda r: r.no_vtep("ens4", USERS, lost_ipv4=False),
-        Reason.NO_VTEP_ADDRESS,
-        ["ens4", "give"],
-    ),
+    "no address": (lambda r: r.no_vtep("ens4", USERS), Reason.NO_VTEP_ADDRESS, ["ens4", "give"]),
     "no address any more": (
-        lambda r: r.no_vtep("ens4", USERS, lost_ipv4=True),
+        lambda r: r.no_vtep("ens4", USERS, lost=4),
         Reason.NO_VTEP_ADDRESS,
         ["ens4", "lost the IPv4", "publish an IPv6"],
     ),

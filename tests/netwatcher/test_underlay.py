@@ -69,10 +69,12 @@ def test_the_nodes_own_end_is_one_that_is_published_and_there_else_the_first_by_
         ("192.0.2.1", "2001:db8::1", ("192.0.2.1/24", "2001:db8::1/64"), "2001:db8::1"),
         ("192.0.2.1", None, ("2001:db8::1/64", "192.0.2.9/24"), "192.0.2.9"),
         ("2001:db8::1", None, ("192.0.2.1/24", "2001:db8::1/64"), "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1", ("192.0.2.1/24",), None),
+        ("2001:db8::1", "2001:db8::1 192.0.2.1", ("192.0.2.1/24",), "192.0.2.1"),
         (None, None, ("2001:db8::1/64",), "2001:db8::1"),
     ],
 )
-def test_a_device_over_ipv4_goes_over_to_ipv6_only_when_that_is_published(
+def test_tunnels_go_to_the_other_family_only_when_that_is_published_or_ipv4_came_late(
     stands_on: str | None, published: str | None, present: tuple[str, ...], local: str | None
 ) -> None:
     nodes = (node("n1", ens4=published),) if published else ()
