@@ -278,7 +278,7 @@ class Demo:
     def withdraw(self) -> None:
         """Without networks there are no devices."""
         self.title("The networks are withdrawn")
-        self.write("networks.yaml", "")
+        (self.lab.intent / "networks.yaml").unlink()
         for node in NODES:
             self.lab.wait_for(f"the devices of {node} to go", lambda n=node: not self.devices(n))
             self.claim(f"{node} has no VXLAN device left", not self.devices(node))
