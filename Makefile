@@ -38,16 +38,20 @@ bench: packages-test $(STAMP) ## latency of ADD and DEL beside the reference plu
 	@$(BIN)/python -m pytest tests/bench -m bench -s -p no:randomly $(ARGS)
 
 clean: ## remove what the targets above made in this folder
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build danmpy/cni/native/danmpy-cni
 
-packages-setup packages-demo packages-test: packages-%:
+packages-setup packages-demo: packages-%:
 	@.ci/debian-packages $*
+
+packages-test:
+	@.ci/debian-packages test
+	@.ci/kube-apiserver >/dev/null
 
 $(VENV)/bin/python: | packages-setup
 	@echo "make: virtual environment in $(VENV), from $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(STAMP): pyproject.toml | $(VENV)/bin/python
+$(STAMP): pyproject.toml hatch_build.py danmpy/cni/native/danmpy-cni.c | $(VENV)/bin/python
 	@echo "make: installing danmpy and its development tools into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,14 @@ REQUEST_TIMEOUT_S = 10.0
 
 Readiness = Callable[[], str]
 """An empty text when the process is ready, else why not."""
+
+
+class _Server(ThreadingHTTPServer):
+    """Of the address family of its address: the base class knows IPv4 alone."""
+
+    def __init__(self, listen: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
+        super().__init__(listen, handler)
 
 
 class HealthServer:
@@ -36,7 +45,7 @@ class HealthServer:
     def start(self) -> None:
         """Begin to serve, or log why not."""
         try:
-            self._server = ThreadingHTTPServer(self._listen, self._handler())
+            self._server = _Server(self._listen, self._handler())
         except OSError as error:
             _log.warning("no metrics", listen=self._listen, error=str(error))
             return

@@ -76,6 +76,11 @@ def _listen(value: object) -> object:
     return value
 
 
+def _must_listen(value: object) -> object:
+    parse_listen(str(value))
+    return value
+
+
 def parse_listen(text: str) -> tuple[str, int]:
     """Host and port of ``host:port`` or ``[address]:port``.
 
@@ -157,6 +162,12 @@ class IpamSettings(_Group):
         description="Seconds before a released address is handed out again: longer than the "
         "neighbour caches and connections of peers that still mean the last holder.",
     )
+    segment_cooldown_seconds: int = Field(
+        default=600,
+        ge=0,
+        description="Seconds before a released VLAN id or VNI is assigned again, besides every "
+        "node having removed its device: longer than a node that lost its way keeps sending.",
+    )
 
 
 class MetricsSettings(_Group):
@@ -172,6 +183,72 @@ class MetricsSettings(_Group):
     def endpoint(self) -> tuple[str, int] | None:
         """Host and port, or None when switched off."""
         return parse_listen(self.listen) if self.listen else None
+
+
+class ControllerSettings(_Group):
+    """The cluster daemon: who leads, and what it calls itself."""
+
+    namespace: str = Field(
+        default="danmpy",
+        min_length=1,
+        max_length=63,
+        description="Namespace of danmpy's own objects: the lease of the leader, the webhook's "
+        "certificate.",
+    )
+    lease: str = Field(
+        default="danmpy-controller",
+        min_length=1,
+        max_length=253,
+        description="Name of the Lease (coordination.k8s.io) that the leader holds.",
+    )
+    identity: str = Field(
+        default="",
+        max_length=253,
+        description="This replica's name in the lease; empty: the host name and the process id. "
+        "Two replicas must never have the same.",
+    )
+
+
+class WebhookSettings(_Group):
+    """The admission webhook."""
+
+    listen: Annotated[str, BeforeValidator(_must_listen)] = Field(
+        default="0.0.0.0:9443",
+        description="host:port of the HTTPS listener; every address, because the API server "
+        "calls from another host.",
+    )
+    cert_dir: str = Field(
+        default="",
+        description="Folder with tls.crt, tls.key and ca.crt, as cert-manager mounts them; empty: "
+        "the controller makes and renews its own.",
+    )
+    service: str = Field(
+        default="danmpy-webhook",
+        min_length=1,
+        max_length=63,
+        description="Name of the Service in front of the replicas; the certificate is made for it.",
+    )
+    registration: str = Field(
+        default="danmpy",
+        min_length=1,
+        max_length=253,
+        description="Name of the ValidatingWebhookConfiguration whose caBundle is kept true.",
+    )
+    url: str = Field(
+        default="",
+        description="https://host:port instead of the Service, for a controller that runs outside "
+        "of the cluster; the certificate is made for its host.",
+    )
+    pods: Literal["deny", "warn"] = Field(
+        default="deny",
+        description="Pods whose interfaces annotation cannot work: `deny` refuses them at "
+        "creation, `warn` only says so.",
+    )
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        return parse_listen(self.listen)
 
 
 class Settings(_Group):
@@ -201,6 +278,8 @@ class Settings(_Group):
     cni: CniSettings = CniSettings()
     ipam: IpamSettings = IpamSettings()
     metrics: MetricsSettings = MetricsSettings()
+    controller: ControllerSettings = ControllerSettings()
+    webhook: WebhookSettings = WebhookSettings()
 
     @model_validator(mode="before")
     @classmethod

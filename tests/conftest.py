@@ -16,6 +16,10 @@ pytest_plugins = [
     "support.processes",
     "support.node",
     "support.databases",
+    "support.httpjson",
+    "support.apiclient",
+    "support.apiserver",
+    "support.cluster",
     "support.uml",
 ]
 

@@ -73,3 +73,12 @@ def test_a_client_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -
             assert client.recv(1) == b""
     finally:
         server.close()
+
+
+def test_an_ipv6_address_is_served_too() -> None:
+    server = HealthServer(("::1", 0), CollectorRegistry(), lambda: "")
+    server.start()
+    try:
+        assert get(f"http://[::1]:{server.port}/readyz") == (200, "ok\n")
+    finally:
+        server.close()

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -15,15 +16,21 @@ from pathlib import Path
 import pytest
 
 import danmpy
+from support.requirements import need
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def build(kind: str, folder: Path) -> Path:
+def build(kind: str, folder: Path, source: Path = REPOSITORY, **environ: str) -> Path:
     """Build a wheel or sdist with the backend of pyproject.toml, as pip does, without a network."""
     code = f"import hatchling.build as b; b.build_{kind}({str(folder)!r})"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", code],
+        cwd=source,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (made,) = folder.iterdir()
@@ -117,6 +124,48 @@ def test_an_installed_wheel_puts_a_working_shim_in_place(unpacked: Path, tmp_pat
     assert '"1.1.0"' in answer.stdout
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    made = build("sdist", folder)
+    subprocess.run(["tar", "--extract", "--file", made], cwd=folder, check=True)
+    return folder / f"danmpy-{danmpy.__version__}"
+
+
+NATIVE = "danmpy/cni/native/danmpy-cni"
+
+
+def test_a_wheel_built_with_a_compiler_holds_the_native_shim_and_is_for_its_platform(
+    source: Path, tmp_path: Path
+) -> None:
+    need("cc")
+    made = build("wheel", tmp_path, source)
+    tag = "py3-none-" + sysconfig.get_platform().replace("-", "_")
+    assert made.name == f"danmpy-{danmpy.__version__}-{tag}.whl"
+    with zipfile.ZipFile(made) as archive:
+        assert archive.getinfo(NATIVE).external_attr >> 16 & 0o111
+        (about,) = (name for name in archive.namelist() if name.endswith("/WHEEL"))
+        assert f"Tag: {tag}" in archive.read(about).decode()
+        assert "Root-Is-Purelib: false" in archive.read(about).decode()
+
+
+def test_a_wheel_built_without_a_compiler_is_pure_python_and_installs_the_script(
+    source: Path, tmp_path: Path
+) -> None:
+    (source / NATIVE).write_text("of an earlier build")
+    made = build("wheel", tmp_path / "wheel", source, CC="no-such-compiler")
+    assert made.name == f"danmpy-{danmpy.__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(made) as archive:
+        assert NATIVE not in archive.namelist()
+        archive.extractall(tmp_path / "site")
+    folders = ("--bin-dir", str(tmp_path / "bin"), "--conf-dir", str(tmp_path / "net.d"))
+    done = run_installed(tmp_path / "site", "-m", "danmpy.cli.main", "install-cni", *folders)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "as this package was built without the native program" in done.stdout
+    assert (tmp_path / "bin" / "danmpy-cni").read_bytes().startswith(b"#!")
+
+
 def test_the_source_distribution_is_a_whole_checkout(tmp_path: Path) -> None:
     made = build("sdist", tmp_path)
     with tarfile.open(made) as archive:
@@ -127,11 +176,14 @@ def test_the_source_distribution_is_a_whole_checkout(tmp_path: Path) -> None:
         "README.md",
         "LICENSE",
         "danmpy/__init__.py",
+        "danmpy/cni/native/danmpy-cni.c",
         "deploy/demo/run.py",
+        "hatch_build.py",
         "migrations/env.py",
         "tests/conftest.py",
         "tests/support/uml_init.sh",
         "tests/support/uml_ptrace.c",
     ):
         assert needed in names
+    assert "danmpy/cni/native/danmpy-cni" not in names
     assert not any("__pycache__" in name or name.startswith(".venv") for name in names)

@@ -12,7 +12,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from danmpy.api.addresses import TextError, parse_mac, parse_one, parse_subnet
 from danmpy.api.jsontext import a_json, parse_json
-from danmpy.api.limits import IFNAME_MAX_BYTES
+from danmpy.api.limits import DEFAULT_NETWORK_NAME, IFNAME_MAX_BYTES
 from danmpy.api.specs import (
     AddressAsk,
     AddressMode,
@@ -75,6 +75,15 @@ def parse_interfaces(pod: PodSpec) -> tuple[InterfaceAsk, ...]:
     return tuple(
         _interface(_Place(subject=subject, key=present[0], index=index), entry, pod.namespace)
         for index, entry in enumerate(parsed[0])
+    )
+
+
+def default_networks(namespace: str) -> tuple[NetworkKey, NetworkKey, NetworkKey]:
+    """The networks of which a pod without interfaces gets the first that exists (DANM 3.5)."""
+    return (
+        NetworkKey(kind=NetworkKind.DANM, namespace=namespace, name=DEFAULT_NETWORK_NAME),
+        NetworkKey(kind=NetworkKind.TENANT, namespace=namespace, name=DEFAULT_NETWORK_NAME),
+        NetworkKey(kind=NetworkKind.CLUSTER, name=DEFAULT_NETWORK_NAME),
     )
 
 

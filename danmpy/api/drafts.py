@@ -109,7 +109,7 @@ def draft_network(kind: NetworkKind, body: NetworkBody) -> NetworkDraft:
     v4 = _draft_family(4, options, options.allocation_pool.start, options.allocation_pool.end)
     pool6 = options.allocation_pool_v6
     v6 = _draft_family(6, options, pool6.start, pool6.end, pool6.cidr)
-    return NetworkDraft(kind=kind, body=body, backend=_backend(body), v4=v4, v6=v6)
+    return NetworkDraft(kind=kind, body=body, backend=normal_type(body.network_type), v4=v4, v6=v6)
 
 
 def default_bounds(base: IPNetwork) -> Range:
@@ -147,8 +147,9 @@ def build_network(key: NetworkKey, uid: str, draft: NetworkDraft) -> NetworkSpec
     )
 
 
-def _backend(body: NetworkBody) -> str:
-    word = body.network_type or DEFAULT_NETWORK_TYPE
+def normal_type(network_type: str) -> str:
+    """NetworkType as it is compared: the built-in words in lower case, others as written."""
+    word = network_type or DEFAULT_NETWORK_TYPE
     return word.lower() if word.lower() in BUILT_IN_TYPES else word
 
 

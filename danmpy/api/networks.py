@@ -229,9 +229,21 @@ class NetworkStatus(Manifest):
     )
     v4: PoolStatus = Field(default_factory=PoolStatus, description="IPv4 addresses.")
     v6: PoolStatus = Field(default_factory=PoolStatus, description="IPv6 addresses.")
+    nodes_ready: int = Field(
+        default=0, ge=0, alias="nodesReady", description="Nodes that realised the network."
+    )
+    nodes_failed: int = Field(
+        default=0, ge=0, alias="nodesFailed", description="Nodes that could not."
+    )
+    realised: str = Field(
+        default="", description="Both in one text: nodes that realised it/nodes that reported."
+    )
+    attached: int = Field(
+        default=0, ge=0, description="Interfaces of pods on the network, as the nodes report them."
+    )
     nodes: list[NodeStatus] = Field(
         default_factory=list,
-        description="The host device, node by node.",
+        description="The first few nodes that could not realise the network, and why.",
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["name"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from danmpy.api.addresses import TextError, parse_unicast
@@ -12,6 +12,9 @@ from danmpy.api.words import is_link_name
 
 VTEPS: Final = "danm.k8s.io/vteps"
 """Annotation: JSON object, parent device -> VTEP address or list of addresses."""
+
+OBSERVED_VTEPS: Final = "danm.k8s.io/observed-vteps"
+"""Annotation of the same shape that each node's daemon keeps: what it found, parent by parent."""
 
 EVERY_PARENT: Final = "*"
 
@@ -39,6 +42,20 @@ def parse_vteps(text: str) -> dict[str, tuple[IPAddress, ...]]:
             raise TextError(f"{parent} has something that is no address", _EXAMPLE)
         result[parent] = tuple(map(parse_unicast, addresses))
     return result
+
+
+def observed_vteps(text: object, written: Collection[str]) -> dict[str, tuple[IPAddress, ...]]:
+    """What the node's daemon found, for parents about which nothing is `written` by hand.
+
+    A text that cannot be read counts as none: no person wrote it, and none has to correct it.
+    """
+    if EVERY_PARENT in written or not isinstance(text, str):
+        return {}
+    try:
+        found = parse_vteps(text)
+    except TextError:
+        return {}
+    return {parent: each for parent, each in found.items() if parent not in written}
 
 
 def internal_addresses(status: object) -> tuple[IPAddress, ...]:

@@ -7,7 +7,7 @@ allow (4094 and 16777215), where DANM stops at 5000 for both.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from danmpy.api.limits import (
 )
 from danmpy.api.specs import HostDeviceProfile, SegmentKind, TenantConfigSpec
 from danmpy.api.tenantconfigs import HostDevice, TenantConfigManifest
-from danmpy.api.words import is_file_name, is_link_name, nearest
+from danmpy.api.words import is_file_name, is_link_name, is_namespace, nearest
 
 _LIMITS: Final[Mapping[SegmentKind, Range]] = {
     SegmentKind.VLAN: (VLAN_MIN, VLAN_MAX),
@@ -64,8 +64,20 @@ def judge_tenant_config(name: str, manifest: Mapping[str, Any]) -> ProfileVerdic
             name=name,
             host_devices=tuple(_profile(device) for device in config.host_devices),
             network_ids={key.lower(): value for key, value in config.network_ids.items()},
+            namespaces=None if config.namespaces is None else frozenset(config.namespaces),
         )
     )
+
+
+def serving(configs: Iterable[TenantConfigSpec], namespace: str) -> tuple[TenantConfigSpec, ...]:
+    """The TenantConfigs that count for `namespace`, in order of their names.
+
+    Those that name it; when none does, those that name no namespaces at all. So one more
+    TenantConfig without `namespaces` never widens what a namespace with its own may use.
+    """
+    ordered = sorted(configs, key=lambda config: config.name)
+    own = tuple(config for config in ordered if namespace in (config.namespaces or ()))
+    return own or tuple(config for config in ordered if config.namespaces is None)
 
 
 def overlaps(earlier: Iterable[TenantConfigSpec], config: TenantConfigSpec) -> Iterator[Finding]:
@@ -133,6 +145,7 @@ def _judge(config: TenantConfigManifest) -> Iterator[Finding]:
                 hint=f"join it with hostDevices[{first}]: a vniRange may list several ranges",
             )
     yield from _judge_network_ids(config.network_ids)
+    yield from _judge_namespaces(config.namespaces)
 
 
 def _judge_device(path: str, device: HostDevice) -> Iterator[Finding]:
@@ -210,6 +223,27 @@ def _judge_network_ids(network_ids: Mapping[str, str]) -> Iterator[Finding]:
         seen[key.lower()] = key
         if problem:
             yield Finding(path=path, code="NetworkIdInvalid", message=problem, hint=hint)
+
+
+def _judge_namespaces(namespaces: Sequence[str] | None) -> Iterator[Finding]:
+    if namespaces is None:
+        return
+    if not namespaces:
+        # Nobody, says the list; everybody, say most readers of an empty one. Neither is guessed.
+        yield Finding(
+            path="namespaces",
+            code="NamespacesEmpty",
+            message="namespaces is empty, so it serves nobody",
+            hint="name a namespace, or delete the field to serve all that no TenantConfig names",
+        )
+    for index, namespace in enumerate(namespaces):
+        if not is_namespace(namespace):
+            yield Finding(
+                path=f"namespaces[{index}]",
+                code="NamespaceInvalid",
+                message=f"{namespace!r} is no name of a namespace",
+                hint="use lower-case letters, digits and dash (RFC 1123)",
+            )
 
 
 def _is_resource(name: str) -> bool:

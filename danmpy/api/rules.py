@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from danmpy.api.addresses import TextError, parse_unicast
-from danmpy.api.drafts import OPTIONS, NetworkDraft, build_network, draft_network
+from danmpy.api.drafts import OPTIONS, NetworkDraft, build_network, draft_network, normal_type
 from danmpy.api.findings import Finding, shape_findings
 from danmpy.api.limits import (
     DYNAMIC_TYPES,
@@ -24,12 +24,16 @@ from danmpy.api.limits import (
     KERNEL_TABLES,
     NETWORK_ID_MAX,
 )
-from danmpy.api.networks import NetworkBody, NetworkManifest
+from danmpy.api.networks import NetworkManifest
 from danmpy.api.pool_rules import FAMILY_RULES, exclude_inside
 from danmpy.api.specs import NetworkKey, NetworkKind, NetworkSpec
 from danmpy.api.words import is_file_name, is_link_name, is_link_prefix
 
 NetworkRule = Callable[[NetworkDraft], Iterator[Finding]]
+
+_IDS: Final = ("vlan", "vxlan")
+_PLACE: Final[tuple[str, ...]] = ("host_device", "device_pool", *_IDS)
+"""The fields of Options that say where on a host a network is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,27 +58,37 @@ def judge_network(key: NetworkKey, uid: str, manifest: Mapping[str, Any]) -> Net
 
 
 def judge_update(
-    kind: NetworkKind, old: NetworkBody, new: NetworkBody, *, in_use: bool
+    kind: NetworkKind, old: Mapping[str, Any], new: Mapping[str, Any], *, in_use: bool
 ) -> tuple[Finding, ...]:
-    """What an update must not change; `in_use`: a pod is attached to the network.
+    """What the update of manifest `old` to `new` must not change; `in_use`: pods are attached.
 
-    Rule 28: a TenantNetwork never changes its place on the host. Rule 29: a network with a VLAN
-    id or VNI keeps it and its host device while pods are attached.
+    Rule 28: a TenantNetwork never changes its place on the host; an id that rule 27 refuses may be
+    taken out. Rule 29, and more: while pods are attached, no network changes its place or its type.
+    DANM lets a network without an id move; here its pods would be left on the device that it had.
+
+    Fields are compared as they are written, because `old` may break rules that came after it.
     """
-    frozen: tuple[str, ...]
+    place, hint = _PLACE, "delete the pods that are attached first"
     if kind is NetworkKind.TENANT:
-        frozen = ("host_device", "device_pool", "vlan", "vxlan")
         hint = "make a new TenantNetwork: its place on the host never changes"
     elif not in_use:
-        return ()
-    else:
-        frozen = tuple(_frozen_by_pods(old))
-        hint = "delete the pods that are attached first"
-    return tuple(
+        place = ()
+    changes = [
         _option(field, "FieldImmutable", f"{field} changes from {before!r} to {after!r}", hint)
-        for field in frozen
-        if (before := getattr(old.options, field)) != (after := getattr(new.options, field))
-    )
+        for field in place
+        if (before := _written(old, field)) != (after := _written(new, field))
+        and not (kind is NetworkKind.TENANT and field in _IDS and not after)
+    ]
+    if in_use and (was := _type_of(old)) != (now := _type_of(new)):
+        changes.append(
+            Finding(
+                path="spec.NetworkType",
+                code="FieldImmutable",
+                message=f"NetworkType changes from {was} to {now}",
+                hint="delete the pods that are attached first",
+            )
+        )
+    return tuple(changes)
 
 
 def one_segment(draft: NetworkDraft) -> Iterator[Finding]:
@@ -288,13 +302,19 @@ def _judge(draft: NetworkDraft) -> Iterator[Finding]:
         yield from rule(draft)
 
 
-def _frozen_by_pods(old: NetworkBody) -> Iterator[str]:
-    if old.options.vlan:
-        yield "vlan"
-    if old.options.vxlan:
-        yield "vxlan"
-    if old.options.vlan or old.options.vxlan:
-        yield "host_device"
+def _written(manifest: Mapping[str, Any], field: str) -> object:
+    """A field of Options, None for every way to say "not set"."""
+    return _part(_part(manifest, "spec"), "Options").get(field) or None
+
+
+def _type_of(manifest: Mapping[str, Any]) -> str:
+    written = _part(manifest, "spec").get("NetworkType")
+    return normal_type(written if isinstance(written, str) else "")
+
+
+def _part(value: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    part = value.get(field)
+    return part if isinstance(part, Mapping) else {}
 
 
 def _option(field: str, code: str, message: str, hint: str) -> Finding:

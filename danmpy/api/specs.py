@@ -95,6 +95,7 @@ class NetworkSpec:
     `backend` is NetworkType in lower case when it is one of the built-in words, else verbatim.
     `segment` is what the manifest asks for, or, for a TenantNetwork, what was assigned to it
     (`with_assignment`). `uid` is the object's UID, or a stable stand-in in a folder.
+    `terminating`: it is being deleted, and waits for the pods that are on it; no new ones come.
     """
 
     key: NetworkKey
@@ -115,6 +116,7 @@ class NetworkSpec:
     mtu: int | None = None
     vxlan_remotes: tuple[IPAddress, ...] = ()
     allowed_tenants: frozenset[str] | None = None
+    terminating: bool = False
 
     @property
     def is_dynamic(self) -> bool:
@@ -151,11 +153,15 @@ class HostDeviceProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantConfigSpec:
-    """One accepted TenantConfig; `network_ids` has lower-case keys (NetworkType -> NetworkID)."""
+    """One accepted TenantConfig; `network_ids` has lower-case keys (NetworkType -> NetworkID).
+
+    `namespaces` are those that it serves; None: all that no TenantConfig names.
+    """
 
     name: str
     host_devices: tuple[HostDeviceProfile, ...] = ()
     network_ids: Mapping[str, str] = field(default_factory=dict)
+    namespaces: frozenset[str] | None = None
 
 
 class AddressMode(StrEnum):
@@ -195,6 +201,8 @@ class PodSpec:
 
     `annotations` holds only the annotations that ask for interfaces; they are parsed when the pod
     is attached, so that a broken one refuses that pod with its reason and touches nothing else.
+    `config_hash` is set for static pods: what the node and the runtime know as the pod's UID, while
+    the object in the API server (the mirror pod) has one of its own.
     """
 
     namespace: str
@@ -203,6 +211,11 @@ class PodSpec:
     node: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    config_hash: str = ""
+
+    def is_uid(self, uid: str) -> bool:
+        """Does `uid` name this pod? A pod without a UID, as in a folder, goes by its name alone."""
+        return not self.uid or uid == self.uid or (uid != "" and uid == self.config_hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,13 +223,19 @@ class NodeSpec:
     """One node and where its VXLAN tunnels end: parent device -> VTEP addresses.
 
     The parent ``*`` stands for every parent that is not named (the node's internal addresses).
+    `observed` is what the node's daemon found on parents for which no person wrote anything.
     """
 
     name: str
     vteps: Mapping[str, tuple[IPAddress, ...]] = field(default_factory=dict)
+    observed: Mapping[str, tuple[IPAddress, ...]] = field(default_factory=dict)
 
     def vteps_on(self, parent: str) -> tuple[IPAddress, ...]:
         """The VTEP addresses of this node for segments on `parent`."""
+        return self.observed.get(parent) or self.declared_on(parent)
+
+    def declared_on(self, parent: str) -> tuple[IPAddress, ...]:
+        """As `vteps_on`, without what the node found itself: it must not follow its own echo."""
         return self.vteps.get(parent, self.vteps.get("*", ()))
 
 

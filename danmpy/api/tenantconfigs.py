@@ -46,4 +46,9 @@ class TenantConfigManifest(Manifest):
         alias="networkIds",
         description="NetworkType to the NetworkID that TenantNetworks of this type get.",
     )
+    namespaces: list[str] | None = Field(
+        default=None,
+        description="Namespaces that this TenantConfig alone serves, with others that name them. "
+        "Without it: all namespaces that no TenantConfig names.",
+    )
     status: dict[str, Any] = Field(default_factory=dict, description="What came of it.")

@@ -9,6 +9,7 @@ from itertools import groupby
 import structlog
 
 from danmpy.api.cni import CniInterface, CniResult
+from danmpy.api.specs import AddressMode
 from danmpy.attach.delegate_confs import DelegateConf
 from danmpy.attach.delegates import Delegates
 from danmpy.attach.journal import AttachmentRecord, LinkRecord
@@ -93,6 +94,8 @@ class PodBuilder:
             LinkRecord(
                 name=spec.name,
                 network=str(spec.network.key),
+                backend=spec.network.backend,
+                without=_declined(spec),
                 link=_fitted(link, spec, hosts) if link else None,
             )
             for spec, link in zip(specs, links, strict=True)
@@ -291,6 +294,11 @@ def _config_of(record: LinkRecord) -> PodLinkConfig:
     if record.config is None:
         raise BugError("nothing is planned", hint="`configure` comes first", subject=record.name)
     return record.config
+
+
+def _declined(spec: InterfaceSpec) -> tuple[int, ...]:
+    asks = ((4, spec.ip), (6, spec.ip6))
+    return tuple(family for family, ask in asks if ask.mode is AddressMode.NONE)
 
 
 def _fitted(link: PodLink, spec: InterfaceSpec, hosts: Mapping[str, HostLinkFacts]) -> PodLink:

@@ -114,7 +114,7 @@ class Attacher:
         )
 
     def _attach(self, request: CniRequest) -> CniResult:
-        intent = self._ports.view.read()
+        intent = self._ports.view.read_for(request.pod_namespace, request.pod_name, request.pod_uid)
         pod = _pod_of(request, intent)
         identity = PodIdentity(
             namespace=pod.namespace,
@@ -154,7 +154,7 @@ class Attacher:
             IntentError: the declaration is wrong, with the entry and the rule.
         """
         asks = parse_interfaces(pod)
-        view = self._ports.view.read_networks(intent)
+        view = self._ports.view.read_networks(intent, [ask.network for ask in asks])
         context = ResolveContext(
             container_id=identity.container_id,
             naming_scheme=self._settings.naming_scheme,
@@ -468,7 +468,7 @@ def _pod_of(request: CniRequest, intent: Intent) -> PodSpec:
             hint="it is not in the intent (folder or API server) yet, or no longer",
             subject=subject,
         )
-    if pod.uid and request.pod_uid and pod.uid != request.pod_uid:
+    if request.pod_uid and not pod.is_uid(request.pod_uid):
         raise IntentError(
             f"the runtime attaches UID {request.pod_uid}, but the pod now has {pod.uid}",
             hint="a pod of this name was replaced; the runtime must make a new sandbox",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, assert_never
 
 import structlog
@@ -51,12 +51,20 @@ class Observer(Protocol):
         """One call ended with this CNI error code (0: success) after so many seconds."""
 
 
+Refused = Callable[[CniRequest, DanmpyError], None]
+"""Told of each ADD that failed, in the thread that serves it: it must take microseconds and raise
+nothing."""
+
+
 class CniHandler:
     """Answers one request after the other; safe for many threads."""
 
-    def __init__(self, verbs: Verbs, observer: Observer) -> None:
+    def __init__(
+        self, verbs: Verbs, observer: Observer, refused: Refused = lambda _call, _error: None
+    ) -> None:
         self._verbs = verbs
         self._observer = observer
+        self._refused = refused
 
     def answer(self, call: WireRequest) -> WireAnswer:
         """The exit status and the one JSON object (or nothing) that the shim prints."""
@@ -65,8 +73,10 @@ class CniHandler:
         log = _log.bind(verb=verb, container=call.environ.get("CNI_CONTAINERID", ""))
         error: DanmpyError | None = None
         body: Mapping[str, Any] | None = None
+        request: CniRequest | None = None
         try:
-            body = self._dispatch(parse_request(call.environ, call.stdin))
+            request = parse_request(call.environ, call.stdin)
+            body = self._dispatch(request)
         except DanmpyError as expected:
             error = expected
         except Exception as unexpected:  # the process edge: a bug must not look like a dead daemon
@@ -81,6 +91,8 @@ class CniHandler:
         if error is None:
             log.info("served", milliseconds=round(seconds * 1000, 1))
             return WireAnswer(status=0, stdout=b"" if body is None else _json(body))
+        if request is not None and request.verb is Verb.ADD:
+            self._refused(request, error)
         log.warning("refused", code=code, error=str(error), milliseconds=round(seconds * 1000, 1))
         body = render_error(requested_version(call.stdin), error)
         return WireAnswer(status=1, stdout=_json(body))

@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -37,6 +37,9 @@ _CONTAINER_ID_SHOWN = 100
 _UNFINISHED = ".tmp"
 """Ending of a file that is being written; a daemon that is killed just then leaves it behind."""
 
+_DAMAGED = ".damaged"
+"""Ending of a record that could not be read."""
+
 
 class Phase(StrEnum):
     """How far an attachment is.
@@ -55,11 +58,15 @@ class LinkRecord:
     """One interface of an attachment as it was made, for CHECK and DEL.
 
     `link` and `config` are None for a delegate's interface; `delegate` is then the configuration
-    that it was called with and `delegate_result` what it answered, both JSON text.
+    that it was called with and `delegate_result` what it answered, both JSON text. `backend` is the
+    network's, and `without` are the families for which the pod wanted no address (``ip: none``):
+    what is told about the interface elsewhere (`mirrors`) says so too.
     """
 
     name: str
     network: str
+    backend: str = ""
+    without: tuple[int, ...] = ()
     link: PodLink | None = None
     config: PodLinkConfig | None = None
     delegate: str = ""
@@ -118,6 +125,21 @@ class Journal:
         self._guard = threading.Lock()
         self._records: dict[tuple[str, str], AttachmentRecord] = {}
         self._lock_fd = -1
+        self._complete = False
+        self._on_change: Callable[[], None] = _nothing
+
+    def listen(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` whenever an attachment is made or let go of; in the thread that serves
+        the pod, so it must take microseconds and raise nothing.
+        """
+        self._on_change = on_change
+
+    @property
+    def complete(self) -> bool:
+        """Are these all attachments? Not when a record is damaged, until a person has taken the
+        file away: what it is about cannot be known.
+        """
+        return self._complete
 
     def open(self) -> None:
         """Take the state folder for this process and load what it holds.
@@ -150,9 +172,12 @@ class Journal:
         for scrap in self._folder.glob(f"*{_UNFINISHED}"):
             with suppress(OSError):
                 scrap.unlink()
+        found = len(list(self._folder.glob("*.json")))
         self._records = {
             record.key: record for record in read_records(self._folder, set_aside=True)
         }
+        damaged = any(self._folder.glob(f"*{_DAMAGED}"))
+        self._complete = len(self._records) == found and not damaged
 
     def close(self) -> None:
         """Give the folder back."""
@@ -199,6 +224,8 @@ class Journal:
             ) from error
         with self._guard:
             self._records[record.key] = record
+        if record.phase is not Phase.ADDING:
+            self._on_change()
 
     def remove(self, record: AttachmentRecord) -> None:
         """Forget an attachment; absent is success.
@@ -218,9 +245,14 @@ class Journal:
             ) from error
         with self._guard:
             self._records.pop(record.key, None)
+        self._on_change()
 
     def _path(self, record: AttachmentRecord) -> str:
         return f"{self._folder}/{file_name(record.container_id, record.ifname)}"
+
+
+def _nothing() -> None:
+    """Nobody listens."""
 
 
 def file_name(container_id: str, ifname: str) -> str:
@@ -267,4 +299,4 @@ def read_records(folder: Path, *, set_aside: bool = False) -> Iterable[Attachmen
         except ValidationError as error:
             _log.error("journal record damaged", file=str(path), problems=error.error_count())
             if set_aside:
-                path.rename(path.with_suffix(".damaged"))
+                path.rename(path.with_suffix(_DAMAGED))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -28,11 +28,15 @@ class NetworkView:
 class NodeView(Protocol):
     """What the engine asks of intent and netwatcher."""
 
-    def read(self) -> Intent:
-        """The wishes of now: once a call, because a large folder takes milliseconds."""
+    def read_for(self, namespace: str, name: str, uid: str) -> Intent:
+        """The wishes of now, with those about this pod: once a call, as it may take a while.
 
-    def read_networks(self, intent: Intent) -> NetworkView:
-        """The networks of `intent` as this node has them.
+        Raises:
+            DanmpyError: what this pod wants cannot be looked at now; the message says why.
+        """
+
+    def read_networks(self, intent: Intent, asked: Collection[NetworkKey] = ...) -> NetworkView:
+        """The networks of `intent` as this node has them; those `asked` for may be waited for.
 
         Raises:
             NotReadyError: they cannot be looked at now; the message says why.

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Final
 
-from danmpy.api.limits import DEFAULT_NETWORK_NAME, IFNAME_MAX_BYTES
+from danmpy.api.annotations import default_networks
+from danmpy.api.limits import IFNAME_MAX_BYTES
 from danmpy.api.specs import (
     AddressAsk,
     AddressMode,
@@ -146,11 +147,7 @@ def _default_ask(
     Two differences: an IPv6 subnet is used as well, and a ``default`` that was rejected refuses the
     pod; the next one in the order could belong to somebody else.
     """
-    candidates = (
-        NetworkKey(kind=NetworkKind.DANM, namespace=pod.namespace, name=DEFAULT_NETWORK_NAME),
-        NetworkKey(kind=NetworkKind.TENANT, namespace=pod.namespace, name=DEFAULT_NETWORK_NAME),
-        NetworkKey(kind=NetworkKind.CLUSTER, name=DEFAULT_NETWORK_NAME),
-    )
+    candidates = default_networks(pod.namespace)
     for key in candidates:
         network = networks.get(key)
         if network is not None:
@@ -177,6 +174,11 @@ def _network(
         if reason := entry.context.rejected.get(key):
             raise entry.refuse(f"the network cannot be used: {reason}", "correct the network")
         raise entry.refuse("there is no such network", _likely(key, networks))
+    if network.terminating:
+        raise entry.refuse(
+            "the network is being deleted, and takes no new pods",
+            "use another network, or create it anew once it is gone",
+        )
     if network.allowed_tenants and pod.namespace not in network.allowed_tenants:
         raise entry.refuse(
             f"namespace {pod.namespace} is not among its AllowedTenants",

@@ -84,8 +84,9 @@ class Detacher(Protocol):
 class Sweeper:
     """Finds sandboxes whose namespace is gone and whose pod is no longer wanted.
 
-    It looks twice, `GRACE_S` apart, and reads the manifests anew before it takes; a sandbox whose
-    pod still exists keeps its addresses, because the pod's next sandbox takes them over.
+    It looks twice, `GRACE_S` apart, and looks the pod up anew before it takes: in a cluster the API
+    server decides, never a memory of it. A sandbox whose pod still exists keeps its addresses,
+    because the pod's next sandbox takes them over.
     """
 
     journal: Journal
@@ -100,18 +101,24 @@ class Sweeper:
         ripe = [record for record in gone if now - self._gone_since[record.key] >= GRACE_S]
         if not ripe:
             return 0
-        intent = self.source.read()
-        if not intent.complete:
-            return 0
         taken = 0
         for record in ripe:
-            pod = intent.pods.get((record.namespace, record.pod))
-            if pod is not None and (not pod.uid or pod.uid == record.pod_uid):
+            if self._is_wanted(record):
                 continue
             _log.info("sandbox is gone and its pod too", pod=f"{record.namespace}/{record.pod}")
             self.detacher.expire(record)
             taken += 1
         return taken
+
+    def _is_wanted(self, record: AttachmentRecord) -> bool:
+        """Does its pod still exist? Yes as well when that cannot be looked up now."""
+        try:
+            intent = self.source.read_for(record.namespace, record.pod, record.pod_uid)
+        except DanmpyError as error:
+            _log.info("pod cannot be looked up", error=str(error), container=record.container_id)
+            return True
+        pod = intent.pods.get((record.namespace, record.pod))
+        return not intent.complete or (pod is not None and pod.is_uid(record.pod_uid))
 
 
 def _is_gone(record: AttachmentRecord) -> bool:

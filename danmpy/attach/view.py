@@ -7,13 +7,14 @@ look that is older than the manifests is waited for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from danmpy.api.specs import Condition, ConditionStatus, NetworkKey
 from danmpy.attach.ports import NetworkView
 from danmpy.errors import NotReadyError
 from danmpy.intent.values import Intent
+from danmpy.ipam.profiles import ASSIGNMENT_PENDING
 from danmpy.netwatcher.values import LookReport
 
 WAIT_S: Final = 2.0
@@ -21,10 +22,14 @@ WAIT_S: Final = 2.0
 
 
 class IntentSource(Protocol):
-    """Where the wishes come from (`intent.folder.FolderSource`)."""
+    """Where the wishes come from (`intent.folder.FolderSource`, `intent.cluster.ClusterSource`)."""
 
-    def read(self) -> Intent:
-        """The wishes of now."""
+    def read_for(self, namespace: str, name: str, uid: str) -> Intent:
+        """The wishes of now; about this pod never from a memory that does not know it.
+
+        Raises:
+            DanmpyError: this pod cannot be looked up now.
+        """
 
 
 class Looks(Protocol):
@@ -45,12 +50,17 @@ class LiveView:
         self._source = source
         self._looks = looks
 
-    def read(self) -> Intent:
-        """The wishes of now."""
-        return self._source.read()
+    def read_for(self, namespace: str, name: str, uid: str) -> Intent:
+        """The wishes of now, with those about this pod.
 
-    def read_networks(self, intent: Intent) -> NetworkView:
-        """The networks of a look that went by those of `intent`.
+        Raises:
+            DanmpyError: this pod cannot be looked up now; the message says why.
+        """
+        return self._source.read_for(namespace, name, uid)
+
+    def read_networks(self, intent: Intent, asked: Collection[NetworkKey] = ()) -> NetworkView:
+        """The networks of a look that went by those of `intent`; those `asked` for are waited for
+        while the controller has still to give them their segment.
 
         Raises:
             NotReadyError: no such look succeeds in time; the message says why.
@@ -63,6 +73,14 @@ class LiveView:
                     f"the networks cannot be looked at: {report.error or 'the last look hangs'}",
                     hint="see the log of the node daemon; it tries again by itself",
                     subject="netwatcher",
+                )
+        if _pending(report, asked):
+            report = self._looks.wait_for(lambda seen: not _pending(seen, asked), WAIT_S)
+            for key in _pending(report, asked):
+                raise NotReadyError(
+                    _what_is_wrong(report.conditions[key]),
+                    hint="it is tried again; see its status in the API server",
+                    subject=str(key),
                 )
         refused = {
             key: "; ".join(f"{problem.message} ({problem.hint})" for problem in problems)
@@ -98,9 +116,18 @@ def _knows(report: LookReport, intent: Intent) -> bool:
     seen = report.intent
     if seen is None:
         return False
-    return seen is intent or (
-        seen.networks == intent.networks and seen.tenant_configs == intent.tenant_configs
-    )
+    # Comparing a thousand networks takes milliseconds; that a pod came leaves them the same.
+    same = seen.networks is intent.networks or seen.networks == intent.networks
+    return same and seen.tenant_configs == intent.tenant_configs
+
+
+def _pending(report: LookReport, asked: Collection[NetworkKey]) -> list[NetworkKey]:
+    """Those of `asked` that wait for their segment."""
+    return [
+        key
+        for key in asked
+        if any(each.reason == ASSIGNMENT_PENDING for each in report.conditions.get(key, ()))
+    ]
 
 
 def _what_is_wrong(conditions: Sequence[Condition]) -> str:

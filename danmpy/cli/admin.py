@@ -10,12 +10,13 @@ import typer
 from danmpy.cli.args import ConfigOption, read_settings
 from danmpy.cli.edge import DONE, FAILED, FINDINGS, say
 from danmpy.cli.output import say_out
+from danmpy.cni.kinds import ShimKind
 from danmpy.errors import NotReadyError
 
 
 def node(context: typer.Context, config: ConfigOption = None) -> int:
     """Run the node daemon in the foreground: host devices, and the CNI server."""
-    from danmpy.bootstrap import run_node
+    from danmpy.bootstrap.node import run_node
 
     try:
         return run_node(read_settings(context, config))
@@ -26,13 +27,10 @@ def node(context: typer.Context, config: ConfigOption = None) -> int:
 
 
 def controller(context: typer.Context, config: ConfigOption = None) -> int:
-    """Run the cluster daemon in the foreground (not in this release)."""
-    read_settings(context, config)
-    say(
-        "controller: the cluster daemon is not part of this release"
-        " (a machine with intent.source folder needs only danmpy node)"
-    )
-    return FAILED
+    """Run the cluster daemon in the foreground: admission webhook, VNIs, status."""
+    from danmpy.bootstrap.controller import run_controller
+
+    return run_controller(read_settings(context, config))
 
 
 def upgrade(context: typer.Context, config: ConfigOption = None) -> int:
@@ -75,6 +73,10 @@ def install_cni(
         Path | None,
         typer.Option("--conf-dir", metavar="D", help="CNI configurations; else cni.conf_dir."),
     ] = None,
+    shim: Annotated[
+        ShimKind,
+        typer.Option("--shim", help="Which of the two shims; auto: native where it runs."),
+    ] = ShimKind.AUTO,
     remove: Annotated[bool, typer.Option("--remove", help="Take both away again.")] = False,
     config: ConfigOption = None,
 ) -> int:
@@ -88,10 +90,12 @@ def install_cni(
         report = install.remove(bin_dir, conf_dir)
         did, before = "removed", "is not there"
     else:
-        report = install.install(bin_dir, conf_dir, str(settings.socket))
+        report = install.install(bin_dir, conf_dir, str(settings.socket), kind=shim)
         did, before = "installed", "is in place already"
     for path in report.changed:
         say_out(f"{did} {path}")
     for path in report.unchanged:
         say_out(f"{path} {before}")
+    if report.about:
+        say_out(f"{install.PLUGIN_NAME} is the {report.about}")
     return DONE

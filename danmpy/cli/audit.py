@@ -223,7 +223,7 @@ def verify(
     config: ConfigOption = None,
 ) -> int:
     """Is the ledger intact, and do the leases agree with it? Exit code 1 if not."""
-    from danmpy.bootstrap import open_ledger
+    from danmpy.bootstrap.readers import open_ledger
 
     if output is Format.CSV:
         raise IntentError("verify prints no csv", hint="use table, json or jsonl", subject="-o")
@@ -236,7 +236,7 @@ def verify(
 
 
 def _open(context: typer.Context, config: Any, network: str | None) -> tuple[Audit, str | None]:
-    from danmpy.bootstrap import open_audit
+    from danmpy.bootstrap.readers import open_audit
 
     settings = read_settings(context, config)
     audit = open_audit(settings)
@@ -245,7 +245,7 @@ def _open(context: typer.Context, config: Any, network: str | None) -> tuple[Aud
 
 def _known(settings: Settings, audit: Audit) -> set[str]:
     """Networks of the database, gone ones too, and of the intent as far as it can be read."""
-    from danmpy.bootstrap import open_intent
+    from danmpy.bootstrap.readers import open_intent
 
     names = set(audit.network_names())
     try:

@@ -153,7 +153,7 @@ def _devices(reading: _Reading, look: Look) -> set[Finding]:
 
 def _database(reading: _Reading, look: Look | None) -> set[Finding]:
     """The database against the pods and against what the kernel shows, and against itself."""
-    from danmpy.bootstrap import find_violations, open_audit
+    from danmpy.bootstrap.readers import find_violations, open_audit
     from danmpy.ipam import findings
 
     try:
@@ -184,6 +184,6 @@ def _open_leases(audit: Audit) -> tuple[Lease, ...]:
 def _seen(settings: Settings) -> tuple[SeenInterface, ...]:
     """Every interface that this node has attached, as the kernel shows it."""
     from danmpy.attach.observe import observe
-    from danmpy.bootstrap import read_attachments
+    from danmpy.bootstrap.readers import read_attachments
 
     return tuple(observe(read_attachments(settings)))

@@ -23,7 +23,7 @@ from danmpy.attach.ports import NetworkView
 from danmpy.attach.resolve import ResolveContext, examine, resolve
 from danmpy.attach.values import Backend, InterfaceSpec, IPInterface
 from danmpy.attach.view import LiveView
-from danmpy.bootstrap import open_delegates, read_attachments
+from danmpy.bootstrap.readers import open_delegates, read_attachments
 from danmpy.cli.explanations import Decided, Explanation, Still, Trouble
 from danmpy.cli.looks import Look
 from danmpy.cli.reasons import WANTED, bare_item, future_routes, reasons

@@ -76,8 +76,9 @@ class Still:
     intent: Intent
     report: LookReport
 
-    def read(self) -> Intent:
+    def read_for(self, namespace: str, name: str, uid: str) -> Intent:
         """The wishes that were looked at."""
+        del namespace, name, uid
         return self.intent
 
     def wait_for(self, condition: Callable[[LookReport], bool], seconds: float) -> LookReport:

@@ -138,7 +138,7 @@ def look_at(settings: Settings, intent: Intent | None = None) -> Look:
     Raises:
         IntentError: the wishes cannot be read at all.
     """
-    from danmpy.bootstrap import open_audit, open_intent, open_netwatcher, open_refusals
+    from danmpy.bootstrap.readers import open_audit, open_intent, open_netwatcher, open_refusals
     from danmpy.netwatcher.values import LookReport
 
     wishes = open_intent(settings).read() if intent is None else intent

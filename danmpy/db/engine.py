@@ -46,8 +46,9 @@ _POSTGRESQL: Final = {
     "keepalives_interval": 1,
     "keepalives_count": 3,
     "application_name": "danmpy",
-    "options": "-c lock_timeout=1s -c statement_timeout=2s -c timezone=UTC"
-    " -c idle_in_transaction_session_timeout=10s",
+    # Each statement sees what others committed before it: what is done behind a lock needs that.
+    "options": "-c default_transaction_isolation=read\\ committed -c lock_timeout=1s"
+    " -c statement_timeout=2s -c timezone=UTC -c idle_in_transaction_session_timeout=10s",
 }
 
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from danmpy.api.specs import NetworkKey, NodeSpec, SegmentKey, TenantConfigSpec
 from danmpy.clock import Clock, wall_clock
 from danmpy.intent.documents import MAX_BYTES, read_documents, too_large
 from danmpy.intent.listing import Listing, Stamp, list_folder
 from danmpy.intent.parse import Judged, judge_document, merge
+from danmpy.intent.remembering import Memory
 from danmpy.intent.values import Intent, Problem
 from danmpy.intent.watching import Notify, watch_folder
-
-_Named = TypeVar("_Named", NodeSpec, TenantConfigSpec)
 
 _SETTLED_US: Final = 100_000
 """A file that changed less than this before it was read is read again next time: file systems
@@ -59,9 +57,7 @@ class FolderSource:
         self._files: Mapping[str, _File] = {}
         self._listing: Listing | None = None
         self._intent: Intent | None = None
-        self._segments: Mapping[NetworkKey, SegmentKey] = {}
-        self._nodes: tuple[NodeSpec, ...] = ()
-        self._configs: tuple[TenantConfigSpec, ...] = ()
+        self._memory = Memory()
 
     def read(self) -> Intent:
         """What the folder says now; the very same object while it says the same. Never raises."""
@@ -77,8 +73,12 @@ class FolderSource:
             )
             self._files, self._listing = files, listing
             if self._intent is None or not unchanged:
-                self._intent = self._remembering(_merge(files, listing))
+                self._intent = self._memory.completed(_merge(files, listing))
             return self._intent
+
+    def read_for(self, namespace: str, name: str, uid: str) -> Intent:
+        """As `read`: a folder is always read whole, and has no pod that it does not show."""
+        return self.read()
 
     def watch(self, on_change: Notify, stop: threading.Event) -> None:
         """Call `on_change` at once, and soon after every change until `stop` is set; blocks.
@@ -150,36 +150,6 @@ class FolderSource:
             )
         judged = tuple(map(judge_document, documents))
         return _File(stamp=stamp, settled=settled, digest=digest, judged=judged)
-
-    def _remembering(self, intent: Intent) -> Intent:
-        """`intent` with what refused manifests said while they were right.
-
-        A slip of the pen in a manifest that is in use must not take a segment, a tunnel end or
-        the profiles away: nobody asked for that.
-        """
-        segments = {k: n.segment for k, n in intent.networks.items() if n.segment is not None}
-        kept = {k: self._segments[k] for k in intent.rejected if k in self._segments}
-        self._segments = {**segments, **kept}
-        refused = {problem.subject for problem in intent.problems}
-        nodes = _with_refused(intent.nodes, self._nodes, "Node", refused)
-        configs = _with_refused(intent.tenant_configs, self._configs, "TenantConfig", refused)
-        self._nodes, self._configs = nodes, configs
-        return replace(
-            intent,
-            claims=intent.claims | frozenset(kept.values()),
-            nodes=nodes,
-            tenant_configs=configs,
-        )
-
-
-def _with_refused(
-    now: tuple[_Named, ...], before: tuple[_Named, ...], kind: str, refused: Container[str]
-) -> tuple[_Named, ...]:
-    """`now`, and those of `before` whose manifests are there and refused."""
-    names = {one.name for one in now}
-    return now + tuple(
-        one for one in before if one.name not in names and f"{kind}/{one.name}" in refused
-    )
 
 
 def _merge(files: Mapping[str, _File], listing: Listing) -> Intent:

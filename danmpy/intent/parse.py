@@ -7,14 +7,21 @@ together and judges what only shows between objects. One object's mistake never 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from danmpy.api.addresses import TextError
 from danmpy.api.annotations import ANNOTATIONS
 from danmpy.api.findings import Finding
 from danmpy.api.limits import VLAN_MAX, VLAN_MIN, VNI_MAX, VNI_MIN
-from danmpy.api.nodes import EVERY_PARENT, VTEPS, internal_addresses, parse_vteps
+from danmpy.api.nodes import (
+    EVERY_PARENT,
+    OBSERVED_VTEPS,
+    VTEPS,
+    internal_addresses,
+    observed_vteps,
+    parse_vteps,
+)
 from danmpy.api.profile_rules import judge_tenant_config, overlaps
 from danmpy.api.rules import judge_network
 from danmpy.api.specs import (
@@ -41,6 +48,10 @@ _NAD: Final = "NetworkAttachmentDefinition"
 _CLUSTER_SCOPED: Final = frozenset({"ClusterNetwork", "TenantConfig", "Node", "Namespace"})
 _IGNORED: Final = frozenset({"DanmEp", "Namespace", _NAD})
 """Known, and nothing that people want of us: mirrors, tenants, and networks of other plugins."""
+
+CONFIG_HASH: Final = "kubernetes.io/config.hash"
+"""Annotation of mirror pods: kubelet's UID of the static pod (kubernetes pkg/kubelet/types,
+`ConfigHashAnnotationKey`)."""
 
 Value = NetworkSpec | TenantConfigSpec | PodSpec | NodeSpec
 
@@ -274,10 +285,13 @@ def _judge_network(named: _Object, problems: tuple[Problem, ...]) -> Judged:
     uid = named.metadata.get("uid")
     verdict = judge_network(key, uid if isinstance(uid, str) and uid else str(key), named.body)
     problems += named.problems(verdict.findings)
+    network = verdict.network
+    if network is not None and named.metadata.get("deletionTimestamp"):
+        network = replace(network, terminating=True)
     return Judged(
         where=named.where,
         subject=named.subject,
-        value=None if problems else verdict.network,
+        value=None if problems else network,
         network=key,
         claims=frozenset(_claims(named)) if problems else frozenset(),
         problems=problems,
@@ -328,7 +342,8 @@ def _judge_pod(named: _Object, problems: tuple[Problem, ...]) -> Judged:
     uid = named.metadata.get("uid")
     node = spec.get("nodeName") if isinstance(spec, Mapping) else None
     annotations: dict[str, str] = {}
-    for key, value in _mapping(named.metadata.get("annotations")).items():
+    written = _mapping(named.metadata.get("annotations"))
+    for key, value in written.items():
         if key in ANNOTATIONS and value is not None:
             annotations[key] = value if isinstance(value, str) else ""
             if not isinstance(value, str):
@@ -339,6 +354,7 @@ def _judge_pod(named: _Object, problems: tuple[Problem, ...]) -> Judged:
                         f"put its JSON into text: {key}: |",
                     ),
                 )
+    config_hash = written.get(CONFIG_HASH)
     pod = PodSpec(
         namespace=named.namespace,
         name=named.name,
@@ -346,12 +362,14 @@ def _judge_pod(named: _Object, problems: tuple[Problem, ...]) -> Judged:
         node=node if isinstance(node, str) else "",
         labels={k: v for k, v in _mapping(named.metadata.get("labels")).items() if _texts(k, v)},
         annotations=annotations,
+        config_hash=config_hash if isinstance(config_hash, str) else "",
     )
     return Judged(where=named.where, subject=named.subject, value=pod, problems=problems)
 
 
 def _judge_node(named: _Object, problems: tuple[Problem, ...]) -> Judged:
-    written = _mapping(named.metadata.get("annotations")).get(VTEPS)
+    annotations = _mapping(named.metadata.get("annotations"))
+    written = annotations.get(VTEPS)
     vteps = {}
     if written is None:
         addresses = internal_addresses(named.body.get("status"))
@@ -366,7 +384,15 @@ def _judge_node(named: _Object, problems: tuple[Problem, ...]) -> Judged:
     return Judged(
         where=named.where,
         subject=named.subject,
-        value=None if problems else NodeSpec(name=named.name, vteps=vteps),
+        value=None
+        if problems
+        else NodeSpec(
+            name=named.name,
+            vteps=vteps,
+            observed=observed_vteps(
+                annotations.get(OBSERVED_VTEPS), () if written is None else vteps
+            ),
+        ),
         problems=problems,
     )
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select, tuple_
 
-from danmpy.api.specs import IPAddress, NetworkSpec
+from danmpy.api.specs import IPAddress, NetworkKey, NetworkSpec
 from danmpy.clock import Clock, to_rfc3339
 from danmpy.db.engine import database_now, snapshot
 from danmpy.ipam.findings import Finding
 from danmpy.ipam.invariants import violations
 from danmpy.ipam.rows import to_lease
 from danmpy.ipam.schema import event, lease, pool, seal, segment_assignment
-from danmpy.ipam.usage import usage_of
+from danmpy.ipam.usage import usage_of, usage_of_all
 from danmpy.ipam.values import Json, Lease, NetworkUsage, PoolUsage
 
 __all__ = [
@@ -230,6 +230,11 @@ class Audit:
             present = at is None or at >= now
             moment = now if at is None else at
             return tuple(usage_of(connection, item, moment, now=present) for item in networks)
+
+    def usage_of_all(self, networks: Iterable[NetworkSpec]) -> Mapping[NetworkKey, NetworkUsage]:
+        """The use of all given (resolved) networks now: for a thousand of them, again and again."""
+        with snapshot(self._engine) as connection:
+            return usage_of_all(connection, networks, database_now(connection, self._clock))
 
     def violations(self) -> tuple[Finding, ...]:
         """What must always be true of the tables and is not; empty in a sound database."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import (
     Connection,
     bindparam,
+    exists,
     literal_column,
     select,
     union_all,
@@ -18,7 +19,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from danmpy.api.specs import AddressAsk, AddressMode, Family, IPAddress, NetworkSpec, PoolSpec
 from danmpy.clock import Clock, to_rfc3339
-from danmpy.db.engine import database_now
 from danmpy.errors import ConflictError, IntentError, NotReadyError
 from danmpy.ipam import ledger
 from danmpy.ipam.ledger import EventKind
@@ -36,9 +36,10 @@ from danmpy.ipam.picking import (
     take,
 )
 from danmpy.ipam.pools import layout, pack, require_assignable
+from danmpy.ipam.registry import keep_open
 from danmpy.ipam.releasing import rest
 from danmpy.ipam.rows import event_of, lease_from, to_lease
-from danmpy.ipam.schema import freed, lease
+from danmpy.ipam.schema import freed, lease, retired_network
 from danmpy.ipam.values import EndReason, Lease, LeaseOwner, LeaseRequest
 
 _open = lease.c.held_to.is_(None)
@@ -68,13 +69,15 @@ _END: Final = (
 )
 _HOLDERS: Final = select(lease).where(_open, any_of(lease))
 _RESTING: Final = select(freed).where(any_of(freed))
+# Asked where the row is stored: after `keep_open`, and without a round trip of its own. As text,
+# because SQLAlchemy does not know the new row as something that a subquery can look at.
+_retired = (
+    exists().where(retired_network.c.uid == literal_column("lease.network_uid")).label("retired")
+)
+_STORED: Final = (lease.c.id, lease.c.domain, lease.c.address, _retired)
 _INSERT: Final = {
-    "sqlite": sqlite.insert(lease)
-    .on_conflict_do_nothing()
-    .returning(lease.c.id, lease.c.domain, lease.c.address),
-    "postgresql": postgresql.insert(lease)
-    .on_conflict_do_nothing()
-    .returning(lease.c.id, lease.c.domain, lease.c.address),
+    "sqlite": sqlite.insert(lease).on_conflict_do_nothing().returning(*_STORED),
+    "postgresql": postgresql.insert(lease).on_conflict_do_nothing().returning(*_STORED),
 }
 
 
@@ -165,7 +168,7 @@ class Binding:
         """Bind `wants`; see `LeaseStore.bind`."""
         # Locks first, looks later: what is read below cannot change under us.
         pools = lock_pools(self.connection, {want.key: want.pool for want in wants})
-        now = database_now(self.connection, self.clock)
+        now = keep_open(self.connection, self.clock, {want.network.uid for want in wants})
         own, others = self._existing()
         kept = {want: own[want.slot] for want in wants if want.slot in own}
         for want, found in kept.items():
@@ -316,10 +319,13 @@ class Binding:
             rows[want] = self._row(pools[want.key], want, pick, start)
         ordered = sorted(rows.values(), key=lambda row: (row["domain"], row["address"]))
         dialect = self.connection.dialect.name
-        stored = {
-            (row.domain, row.address): row.id
-            for row in self.connection.execute(_INSERT[dialect], ordered)
-        }
+        answers = self.connection.execute(_INSERT[dialect], ordered).all()
+        stored = {(row.domain, row.address): row.id for row in answers}
+        if any(row.retired for row in answers):
+            gone = {(row.domain, row.address) for row in answers if row.retired}
+            raise _being_deleted(
+                next(want for want, row in rows.items() if (row["domain"], row["address"]) in gone)
+            )
         if len(stored) < len(rows):
             raise collision()
         bound = {
@@ -408,6 +414,14 @@ def _require_same(want: Want, found: Lease) -> None:
             hint="DEL the container before it is added with other interfaces",
             subject=str(want.network.key),
         )
+
+
+def _being_deleted(want: Want) -> IntentError:
+    return IntentError(
+        "the network is being deleted, so no pod gets an address of it any more",
+        hint="take the network out of the pod's interfaces, or create it anew",
+        subject=str(want.network.key),
+    )
 
 
 def _taken(want: Want, address: IPAddress, holder: Lease) -> ConflictError:

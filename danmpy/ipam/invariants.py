@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, select, tuple_
 from danmpy.clock import to_rfc3339
 from danmpy.db.engine import snapshot
 from danmpy.ipam.findings import Finding
-from danmpy.ipam.schema import freed, lease, pool, segment_assignment
+from danmpy.ipam.schema import freed, lease, pool, retired_network, segment_assignment
 from danmpy.ipam.values import EndReason
 
 _PAGE: Final = 2000
@@ -44,6 +44,19 @@ _HELD_AND_FREED: Final = (
     .where(lease.c.held_to.is_(None))
     .limit(_PAGE)
 )
+_RETIRED: Final = (
+    select(
+        lease.c.address_text,
+        lease.c.network,
+        lease.c.namespace,
+        lease.c.pod,
+        lease.c.interface,
+        lease.c.node,
+    )
+    .join(retired_network, retired_network.c.uid == lease.c.network_uid)
+    .where(lease.c.held_to.is_(None))
+    .limit(_PAGE)
+)
 _segment = segment_assignment.c
 _SHARED: Final = (
     select(_segment.profile, _segment.kind, _segment.number, func.count().label("times"))
@@ -62,6 +75,7 @@ def violations(engine: Engine) -> tuple[Finding, ...]:
     found = list(_histories(engine))
     with snapshot(engine) as connection:
         found += _held_and_freed(connection)
+        found += _retired(connection)
         found += _cursors(connection)
         found += _segments(connection)
     return tuple(found)
@@ -130,6 +144,17 @@ def _held_and_freed(connection: Connection) -> Iterator[Finding]:
             subject=f"{row.address_text} in {row.domain}",
             message=f"{row.network} holds it, and it waits in the queue of freed addresses",
             hint=_BROKEN,
+        )
+
+
+def _retired(connection: Connection) -> Iterator[Finding]:
+    for row in connection.execute(_RETIRED):
+        yield Finding(
+            kind="LeaseOfDeletedNetwork",
+            subject=f"Pod/{row.namespace}/{row.pod}",
+            message=f"holds {row.address_text} of {row.network}, interface {row.interface}, on "
+            f"node {row.node}, but that network was deleted when nobody held an address of it",
+            hint="delete the pod; and " + _BROKEN,
         )
 
 

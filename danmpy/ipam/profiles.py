@@ -3,6 +3,14 @@
 A TenantConfig offers *profiles*: a NIC or a device pool, bare or with a range of ids. A *holding*
 is what one TenantNetwork has got. It keeps it until it is gone, becomes another object, or asks for
 another device: a range that shrank or a TenantConfig that was applied again takes nothing away.
+
+Several TenantConfigs count in order of their names, and the entries of each in the order in which
+they stand there: the first with room gives the id, and of two mappings for one NetworkType the
+first counts. A namespace that some of them name in `namespaces` uses only those.
+
+That one wire is never given twice is decided here, over all holdings at once; the unique index of
+the database decides it for each parent alone, and knows nothing of a VNI that is one wire on two
+parents. That is enough, because whoever writes has chosen again with the table locked.
 """
 
 from __future__ import annotations
@@ -24,11 +32,25 @@ from danmpy.api.specs import (
     SegmentKind,
     TenantConfigSpec,
 )
-from danmpy.errors import DanmpyError, ExhaustedError, IntentError
+from danmpy.clock import to_rfc3339
+from danmpy.errors import DanmpyError, ExhaustedError, IntentError, NotReadyError
+from danmpy.ipam.offers import (
+    Offer,
+    no_tenant_config,
+    not_allowed,
+    offer_to,
+    range_text,
+    wire_of,
+    within,
+)
 from danmpy.ipam.wires import with_kept_back
 
 SEGMENT_ASSIGNED: Final = "SegmentAssigned"
 """The condition type of every problem here; its reasons are the first words in `_ProblemError`."""
+
+RANGE_FULL: Final = "RangeFull"
+ASSIGNMENT_PENDING: Final = "AssignmentPending"
+"""The reason of a network that needs a segment and has none recorded, where nobody may choose."""
 
 ABSENCE_GRACE: Final = 30_000_000
 """Microseconds. A holding younger than this is not ended because its network was not seen: the node
@@ -87,11 +109,29 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remains:
+    """Nodes that have a device for a segment: the first by name, and how many there are."""
+
+    first: str
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.first} and {self.count - 1} more" if self.count > 1 else self.first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What the database knows: holdings by network, and segments that cool down."""
+    """What the database knows.
+
+    `holdings` are by network; `resting` tells until when segments cool down (microseconds);
+    `reported` which nodes have a device for a segment, whoever holds it; `cooldown` for how long
+    rests what is released now.
+    """
 
     holdings: Mapping[str, Holding]
-    resting: frozenset[SegmentKey] = frozenset()
+    resting: Mapping[SegmentKey, int] = field(default_factory=dict)
+    reported: Mapping[SegmentKey, Remains] = field(default_factory=dict)
+    cooldown: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +163,21 @@ def choose(wanted: Wanted, stored: Stored, now: int) -> Choice:
     return _Chooser(wanted, stored, now).run()
 
 
+def recall(wanted: Wanted, stored: Stored) -> Assignments:
+    """What is recorded for `wanted`: nothing is begun, ended or chosen.
+
+    A TenantNetwork that needs a segment and has none of its own UID, or one on another device than
+    it asks for, has the problem `ASSIGNMENT_PENDING`.
+    """
+    return _Recaller(wanted, stored, 0).run().assignments
+
+
 def is_offered(segment: SegmentKey | None, configs: Iterable[TenantConfigSpec]) -> bool:
     """May a TenantNetwork have got the wire of `segment` out of `configs`?"""
     if segment is None:
         return False
     profiles = (profile for config in configs for profile in config.host_devices)
-    return any(_count(profile, [_wire(segment)]) for profile in profiles)
+    return any(within(profile, [wire_of(segment)]) for profile in profiles)
 
 
 class _Chooser:
@@ -137,12 +186,16 @@ class _Chooser:
     def __init__(self, wanted: Wanted, stored: Stored, now: int) -> None:
         self._wanted = wanted
         self._now = now
-        self._configs = sorted(wanted.tenant_configs, key=lambda config: config.name)
-        self._profiles = tuple(p for config in self._configs for p in config.host_devices)
-        self._network_ids = _union(config.network_ids for config in self._configs)
+        self._offers: dict[str, Offer] = {}
         self._holdings = dict(stored.holdings)
-        self._resting = set(map(_wire, stored.resting))
-        self._by_hand = set(map(_wire, wanted.claims))
+        self._cooldown = stored.cooldown
+        self._resting: dict[SegmentKey, int] = {}
+        for segment, until in stored.resting.items():
+            self._let_rest(segment, until)
+        self._reported: dict[SegmentKey, Remains] = {}
+        for segment, remains in sorted(stored.reported.items()):
+            self._reported.setdefault(wire_of(segment), remains)
+        self._by_hand = set(map(wire_of, wanted.claims))
         self._held: set[SegmentKey] = set()
         self._free: dict[HostDeviceProfile, Iterator[int]] = {}
         self._ended: list[Holding] = []
@@ -157,11 +210,11 @@ class _Chooser:
             (tenants if key.kind is NetworkKind.TENANT else others).append(key)
         specs = self._wanted.networks
         self._by_hand.update(
-            _wire(segment) for key in others if (segment := specs[key].segment) is not None
+            wire_of(segment) for key in others if (segment := specs[key].segment) is not None
         )
         self._end_absent()
         self._held.update(
-            _wire(segment)
+            wire_of(segment)
             for held in self._holdings.values()
             if (segment := held.segment) is not None
         )
@@ -180,10 +233,22 @@ class _Chooser:
         )
 
     def _kept(self) -> frozenset[SegmentKey]:
-        unserved = (*self._wanted.keep, *self._problems)
-        holdings = (self._holdings.get(str(key)) for key in unserved)
-        segments = (holding.segment for holding in holdings if holding is not None)
-        return frozenset(segment for segment in segments if segment is not None)
+        kept = {str(key): None for key in self._wanted.keep}
+        unserved = kept | {str(key): self._wanted.networks[key].uid for key in self._problems}
+        return frozenset(
+            segment
+            for name, uid in unserved.items()
+            if (holding := self._holdings.get(name)) is not None
+            and uid in {None, holding.uid}
+            and (segment := holding.segment) is not None
+        )
+
+    def _offer(self, spec: NetworkSpec) -> Offer:
+        """What the TenantConfigs that count for its namespace offer, put together."""
+        namespace = spec.key.namespace
+        if namespace not in self._offers:
+            self._offers[namespace] = offer_to(namespace, self._wanted.tenant_configs)
+        return self._offers[namespace]
 
     def _settle(self, key: NetworkKey, resolve: Callable[[NetworkSpec], NetworkSpec]) -> None:
         try:
@@ -216,11 +281,15 @@ class _Chooser:
         del self._holdings[holding.network]
         self._ended.append(holding)
         if holding.segment is not None:
-            self._held.discard(_wire(holding.segment))
-            self._resting.add(_wire(holding.segment))
+            self._held.discard(wire_of(holding.segment))
+            self._let_rest(holding.segment, max(self._now, holding.since) + self._cooldown)
+
+    def _let_rest(self, segment: SegmentKey, until: int) -> None:
+        wire = wire_of(segment)
+        self._resting[wire] = max(until, self._resting.get(wire, until))
 
     def _tenant(self, spec: NetworkSpec) -> NetworkSpec:
-        network_id = self._network_ids.get(spec.backend.lower(), spec.network_id)
+        network_id = self._offer(spec).network_ids.get(spec.backend.lower(), spec.network_id)
         if not spec.is_dynamic:
             if not network_id and spec.backend not in _OWN_CONFIGURATION:
                 raise _ProblemError("NetworkIdMissing", _network_id_missing(spec))
@@ -238,7 +307,7 @@ class _Chooser:
         name = str(spec.key)
         asked = spec.device_pool or spec.host_device
         held = self._holdings.get(name)
-        if held is not None and (held.device == asked or (not asked and "/" not in held.device)):
+        if held is not None and _fits(held, asked):
             return held
         profile, number = self._room(spec, self._candidates(spec, asked))
         if held is not None:
@@ -253,19 +322,21 @@ class _Chooser:
         )
         self._holdings[name] = begun
         if begun.segment is not None:
-            self._held.add(_wire(begun.segment))
+            self._held.add(wire_of(begun.segment))
         self._begun.append(begun)
         return begun
 
     def _candidates(self, spec: NetworkSpec, asked: str) -> list[HostDeviceProfile]:
-        if not self._configs:
-            raise _ProblemError("NoTenantConfig", _no_tenant_config(spec))
+        offer = self._offer(spec)
+        if not offer.configs:
+            others = bool(self._wanted.tenant_configs)
+            raise _ProblemError("NoTenantConfig", no_tenant_config(spec, others=others))
         if asked:
-            found = [profile for profile in self._profiles if profile.name == asked]
+            found = [profile for profile in offer.profiles if profile.name == asked]
         else:
-            found = [profile for profile in self._profiles if not profile.is_pool]
+            found = [profile for profile in offer.profiles if not profile.is_pool]
         if not found:
-            raise _ProblemError("DeviceNotAllowed", _not_allowed(spec, asked, self._profiles))
+            raise _ProblemError("DeviceNotAllowed", not_allowed(spec, asked, offer))
         return found
 
     def _room(
@@ -278,7 +349,7 @@ class _Chooser:
             number = next(self._free[profile], None)
             if number is not None:
                 return profile, number
-        raise _ProblemError("RangeFull", self._full(spec, candidates))
+        raise _ProblemError(RANGE_FULL, self._full(spec, candidates))
 
     def _free_ids(self, profile: HostDeviceProfile) -> Iterator[int]:
         """Ids nobody has, ascending. Nothing becomes free during one choice: each is asked once."""
@@ -287,22 +358,13 @@ class _Chooser:
             return
         for first, last in sorted(profile.ids):
             for number in range(first, last + 1):
-                wire = _wire(SegmentKey(parent=profile.name, kind=profile.kind, id=number))
+                wire = wire_of(SegmentKey(parent=profile.name, kind=profile.kind, id=number))
                 taken = wire in self._held or wire in self._by_hand
-                if not taken and wire not in self._resting:
+                if not taken and wire not in self._resting and wire not in self._reported:
                     yield number
 
     def _full(self, spec: NetworkSpec, candidates: Sequence[HostDeviceProfile]) -> ExhaustedError:
-        parts = []
-        for profile in candidates:
-            held = _count(profile, self._held)
-            by_hand = _count(profile, self._by_hand - self._held)
-            resting = _count(profile, self._resting - self._by_hand - self._held)
-            size = sum(last - first + 1 for first, last in profile.ids)
-            parts.append(
-                f"{_range_text(profile)}: {held} of {size} assigned, "
-                f"{by_hand} set by hand, {resting} cooling down"
-            )
+        parts = [self._use_of(profile) for profile in candidates]
         return ExhaustedError(
             f"no {' or '.join(sorted({str(p.kind) for p in candidates}))} id is free; "
             + "; ".join(parts),
@@ -310,13 +372,36 @@ class _Chooser:
             subject=str(spec.key),
         )
 
+    def _use_of(self, profile: HostDeviceProfile) -> str:
+        """Where the ids of a full profile are, and what those that nobody has are waiting for."""
+        size = sum(last - first + 1 for first, last in profile.ids)
+        held = within(profile, self._held)
+        by_hand = within(profile, self._by_hand) - held
+        resting = within(profile, self._resting) - held - by_hand
+        remaining = within(profile, self._reported) - held - by_hand - resting
+        text = (
+            f"{range_text(profile)}: {len(held)} of {size} assigned, "
+            f"{len(by_hand)} set by hand, {len(resting)} cooling down"
+        )
+        # A moment and not seconds left: the text of a condition changes only when its matter does.
+        if resting:
+            soonest = min(self._resting[wire] for wire in resting)
+            text += f" (the first until {to_rfc3339(soonest)})"
+        if remaining:
+            first = min(remaining)
+            text += (
+                f", {len(remaining)} released but still on nodes "
+                f"({first.kind} {first.id} on {self._reported[first]})"
+            )
+        return text
+
     def _other(self, spec: NetworkSpec) -> NetworkSpec:
-        if spec.segment is None or _wire(spec.segment) not in self._held:
+        if spec.segment is None or wire_of(spec.segment) not in self._held:
             return spec
         owner, held = next(
             (item.network, segment)
             for item in self._holdings.values()
-            if (segment := item.segment) is not None and _wire(segment) == _wire(spec.segment)
+            if (segment := item.segment) is not None and wire_of(segment) == wire_of(spec.segment)
         )
         raise _ProblemError(
             "SegmentTaken",
@@ -328,39 +413,27 @@ class _Chooser:
         )
 
 
-def _wire(segment: SegmentKey) -> SegmentKey:
-    """What two tenants must never share: of a VXLAN the VNI alone, whatever the parent.
+class _Recaller(_Chooser):
+    """As the chooser, but what is recorded stands, and nothing else is given."""
 
-    A node has one socket for all its tunnels of a port, and takes a frame for the device with its
-    VNI whichever NIC it came in by (drivers/net/vxlan, vxlan_rcv). So one VNI on two parents is one
-    wire as soon as two nodes have it on different ones.
-    """
-    return replace(segment, parent="") if segment.kind is SegmentKind.VXLAN else segment
+    def _end_absent(self) -> None:
+        """Nothing is ended."""
 
-
-def _union(mappings: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """All of them; of equal keys the first counts."""
-    result: dict[str, str] = {}
-    for mapping in mappings:
-        for key, value in mapping.items():
-            result.setdefault(key.lower(), value)
-    return result
-
-
-def _count(profile: HostDeviceProfile, wires: Iterable[SegmentKey]) -> int:
-    parents = {profile.name, ""}
-    return sum(
-        1
-        for wire in wires
-        if wire.parent in parents
-        and wire.kind is profile.kind
-        and any(first <= wire.id <= last for first, last in profile.ids)
-    )
+    def _holding(self, spec: NetworkSpec) -> Holding:
+        """What is recorded for this very object on the device that it asks for."""
+        held = self._holdings.get(str(spec.key))
+        asked = spec.device_pool or spec.host_device
+        if held is None or held.uid != spec.uid:
+            raise _ProblemError(ASSIGNMENT_PENDING, _pending(spec, "no device is assigned yet"))
+        if not _fits(held, asked):
+            words = f"it asks for {asked or 'a NIC'}, and {held.device} is still assigned"
+            raise _ProblemError(ASSIGNMENT_PENDING, _pending(spec, words))
+        return held
 
 
-def _range_text(profile: HostDeviceProfile) -> str:
-    ids = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in profile.ids)
-    return f"{profile.kind} {ids} on {profile.name}"
+def _fits(held: Holding, asked: str) -> bool:
+    """Is that what a network asks for, which names a device, or none and so any NIC?"""
+    return held.device == asked or (not asked and "/" not in held.device)
 
 
 def _network_id_missing(spec: NetworkSpec) -> IntentError:
@@ -371,23 +444,7 @@ def _network_id_missing(spec: NetworkSpec) -> IntentError:
     )
 
 
-def _no_tenant_config(spec: NetworkSpec) -> IntentError:
-    return IntentError(
-        "there is no TenantConfig, so no device may be used",
-        hint="an administrator has to create a TenantConfig with hostDevices",
-        subject=str(spec.key),
+def _pending(spec: NetworkSpec, words: str) -> NotReadyError:
+    return NotReadyError(
+        words, hint="the controller assigns one; is it running?", subject=str(spec.key)
     )
-
-
-def _not_allowed(
-    spec: NetworkSpec, asked: str, profiles: Sequence[HostDeviceProfile]
-) -> IntentError:
-    names = sorted({profile.name for profile in profiles})
-    listed = ", ".join(names) if names else "none"
-    if asked:
-        message = f"device {asked} is in no TenantConfig"
-        hint = f"the TenantConfigs offer: {listed}"
-    else:
-        message = "no TenantConfig offers a network interface"
-        hint = f"name one of the device pools in device_pool (offered: {listed})"
-    return IntentError(message, hint=hint, subject=str(spec.key))

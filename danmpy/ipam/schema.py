@@ -252,10 +252,44 @@ _partial(
 _partial("segment_open_network_key", _ASSIGNED, segment_assignment.c.network, unique=True)
 Index("segment_ready_idx", segment_assignment.c.ready_at)
 
+retired_network = Table(
+    "retired_network",
+    metadata,
+    Column("uid", Text, primary_key=True),
+    Column("network", Text, nullable=False),
+    Column("retired_at", BigInteger, nullable=False),
+)
+"""Networks that are deleted for good: no lease may name one of these UIDs ever again."""
+
+node_network = Table(
+    "node_network",
+    metadata,
+    Column("node", Text, primary_key=True),
+    Column("network", Text, primary_key=True),
+    # Empty where the network has no wire or no device of its own on this node.
+    _text("segment"),
+    _text("device"),
+    Column("ready", SmallInteger, nullable=False),
+    _text("reason"),
+    _text("message"),
+    Column("attached", Integer, nullable=False, server_default="0"),
+)
+"""What each node says of each network now. A mirror: each node can write its part anew."""
+
+_partial(
+    "node_network_segment_idx",
+    text("segment <> ''"),
+    node_network.c.segment,
+    node_network.c.node,
+)
+_partial("node_network_failed_idx", text("ready = 0"), node_network.c.network, node_network.c.node)
+_partial("node_network_attached_idx", text("attached > 0"), node_network.c.network)
+
 meta = Table(
     "meta",
     metadata,
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""Facts about this database: `ledger_id`, which starts the chain of seals."""
+"""Facts about this database: `ledger_id`, which starts the chain of seals; `segment_term`, the
+highest term of a controller that assigned segments."""

@@ -1,31 +1,47 @@
-"""Segments of TenantNetworks: which device and which VLAN id or VNI each one has, as rows."""
+"""Segments of TenantNetworks: which device and which VLAN id or VNI each one has, as rows.
+
+With a folder of wishes every node may assign; in a cluster the controller that leads does, and the
+nodes go by what is recorded (`RecordedSegments`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, select, text, update
+from sqlalchemy import Connection, Engine, bindparam, func, literal_column, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from danmpy.api.specs import NetworkKey, NetworkSpec, SegmentKey, SegmentKind, TenantConfigSpec
 from danmpy.clock import MICROSECONDS, Clock
 from danmpy.db.engine import database_now, read, run_write
 from danmpy.db.errors import TransientError
+from danmpy.errors import NotReadyError
 from danmpy.ipam import ledger
 from danmpy.ipam.ledger import EventKind
 from danmpy.ipam.profiles import (
+    RANGE_FULL,
     SEGMENT_ASSIGNED,
     Assignments,
     Choice,
     Holding,
+    Remains,
     Stored,
     Wanted,
     choose,
+    recall,
 )
-from danmpy.ipam.schema import segment_assignment
+from danmpy.ipam.schema import meta, node_network, segment_assignment
 
-__all__ = ["SEGMENT_ASSIGNED", "Assignments", "SegmentStore"]
+__all__ = [
+    "SEGMENT_ASSIGNED",
+    "Assignments",
+    "Holding",
+    "RecordedSegments",
+    "SegmentStore",
+    "StaleLeaderError",
+]
 
 _table = segment_assignment
 _open = _table.c.released_at.is_(None)
@@ -39,8 +55,24 @@ _COLUMNS: Final = (
     _table.c.assigned_at,
 )
 _OPEN: Final = select(*_COLUMNS).where(_open).order_by(_table.c.network)
-_RESTING: Final = select(_table.c.profile, _table.c.kind, _table.c.number).where(
+_RESTING: Final = select(_table.c.profile, _table.c.kind, _table.c.number, _table.c.ready_at).where(
     _table.c.ready_at > bindparam("now"), _table.c.kind != ""
+)
+_OWNERS: Final = _OPEN.where(
+    _table.c.kind == bindparam("of_kind"), _table.c.number == bindparam("of_number")
+)
+_REPORTED: Final = (
+    select(
+        node_network.c.segment,
+        func.min(node_network.c.node).label("first"),
+        func.count(node_network.c.node.distinct()).label("nodes"),
+    )
+    .where(
+        # A literal, as in the partial index that this goes by.
+        node_network.c.segment != literal_column("''"),
+        node_network.c.node.in_(bindparam("alive", expanding=True)),
+    )
+    .group_by(node_network.c.segment)
 )
 _BEGIN: Final = {
     "sqlite": sqlite.insert(_table).on_conflict_do_nothing().returning(_table.c.id),
@@ -55,18 +87,39 @@ _END: Final = (
     )
     .values(released_at=bindparam("ended_at"), ready_at=bindparam("rests_until"))
 )
+_TERM: Final = select(meta.c.value).where(meta.c.key == "segment_term")
+
+
+def _upsert_term(insert: Any) -> Any:
+    statement = insert(meta)
+    return statement.on_conflict_do_update(
+        index_elements=[meta.c.key], set_={"value": statement.excluded.value}
+    )
+
+
+_SET_TERM: Final = {
+    "sqlite": _upsert_term(sqlite.insert),
+    "postgresql": _upsert_term(postgresql.insert),
+}
 _ALONE: Final = text("LOCK TABLE segment_assignment IN SHARE ROW EXCLUSIVE MODE")
 
 
+class StaleLeaderError(NotReadyError):
+    """Another controller has led since: what this one thinks may be out of date."""
+
+
 class SegmentStore:
-    """Assigns segments and remembers them."""
+    """Assigns segments and remembers them.
+
+    A released id rests for `cooldown_seconds` before another network gets it.
+    """
 
     def __init__(self, engine: Engine, clock: Clock, cooldown_seconds: int = 600) -> None:
         self._engine = engine
         self._clock = clock
         self._cooldown = cooldown_seconds * MICROSECONDS
 
-    def assign(
+    def assign(  # noqa: PLR0913 - all wishes, who lives, who asks
         self,
         networks: Mapping[NetworkKey, NetworkSpec],
         tenant_configs: Sequence[TenantConfigSpec],
@@ -74,6 +127,8 @@ class SegmentStore:
         keep: frozenset[NetworkKey] = frozenset(),
         claims: frozenset[SegmentKey] = frozenset(),
         complete: bool = True,
+        nodes: frozenset[str] = frozenset(),
+        term: int = 0,
     ) -> Assignments:
         """Give every TenantNetwork that needs one its segment; close those of networks gone.
 
@@ -81,10 +136,14 @@ class SegmentStore:
         stay. `claims` are segments that refused manifests name: no tenant gets them. A network that
         is neither in `networks` nor in `keep` has its assignment closed, unless `complete` is False
         or the assignment is younger than `profiles.ABSENCE_GRACE`. The id of a closed assignment is
-        not given again before the cool-down is over. Asked again with the same input, it writes
-        nothing.
+        not given again before the cool-down is over and none of `nodes` reports a device for it
+        (`nodereports`). Asked again with the same input, it writes nothing.
+
+        `term` is the number of the caller's leadership, which grows with each change of leader; 0
+        for a caller that needs none.
 
         Raises:
+            StaleLeaderError: somebody with a later `term` was here; nothing was written.
             StoreError: the database cannot be used.
         """
         wanted = Wanted(
@@ -94,10 +153,17 @@ class SegmentStore:
             claims=claims,
             complete=complete,
         )
-        choice = self._look(wanted)
-        if choice.ended or choice.begun:
-            return run_write(self._engine, lambda connection: self._settle(connection, wanted))
-        return choice.assignments
+        with read(self._engine) as connection:
+            is_new = bool(term) and _is_new_term(connection, term)
+            now = database_now(connection, self._clock)
+            choice = self._choose(connection, wanted, nodes, now)
+        if not (is_new or choice.ended or choice.begun):
+            return choice.assignments
+
+        def work(connection: Connection) -> Assignments:
+            return self._settle(connection, wanted, nodes, term)
+
+        return run_write(self._engine, work)
 
     def current(
         self,
@@ -106,6 +172,7 @@ class SegmentStore:
         *,
         keep: frozenset[NetworkKey] = frozenset(),
         claims: frozenset[SegmentKey] = frozenset(),
+        nodes: frozenset[str] = frozenset(),
     ) -> Assignments:
         """What `assign` would answer now, without writing anything.
 
@@ -113,19 +180,88 @@ class SegmentStore:
             StoreError: the database cannot be used.
         """
         wanted = Wanted(networks=networks, tenant_configs=tenant_configs, keep=keep, claims=claims)
-        return self._look(wanted).assignments
-
-    def _look(self, wanted: Wanted) -> Choice:
         with read(self._engine) as connection:
-            return _choice(connection, wanted, database_now(connection, self._clock))
+            now = database_now(connection, self._clock)
+            return self._choose(connection, wanted, nodes, now).assignments
 
-    def _settle(self, connection: Connection, wanted: Wanted) -> Assignments:
+    def stored(
+        self,
+        networks: Mapping[NetworkKey, NetworkSpec],
+        tenant_configs: Sequence[TenantConfigSpec],
+        *,
+        keep: frozenset[NetworkKey] = frozenset(),
+        claims: frozenset[SegmentKey] = frozenset(),
+    ) -> Assignments:
+        """What is recorded, and nothing else: no segment is chosen, begun or ended.
+
+        A TenantNetwork that needs a device and has none recorded under its UID has the problem
+        `profiles.ASSIGNMENT_PENDING`.
+
+        Raises:
+            StoreError: the database cannot be used.
+        """
+        wanted = Wanted(networks=networks, tenant_configs=tenant_configs, keep=keep, claims=claims)
+        return recall(wanted, Stored(holdings={item.network: item for item in self.assigned()}))
+
+    def assigned(self) -> tuple[Holding, ...]:
+        """Every assignment that is in force, by network.
+
+        Raises:
+            StoreError: the database cannot be used.
+        """
+        with read(self._engine) as connection:
+            return tuple(map(_holding, connection.execute(_OPEN)))
+
+    def owners(self, kind: SegmentKind, number: int) -> tuple[Holding, ...]:
+        """Who has this VLAN id or VNI, on whichever device.
+
+        Raises:
+            StoreError: the database cannot be used.
+        """
+        wanted = {"of_kind": str(kind), "of_number": number}
+        with read(self._engine) as connection:
+            return tuple(map(_holding, connection.execute(_OWNERS, wanted)))
+
+    def last_term(self) -> int:
+        """The latest term that assigned; 0 before the first. A new row of leaders starts above it.
+
+        Raises:
+            StoreError: the database cannot be used.
+        """
+        with read(self._engine) as connection:
+            return _last_term(connection)
+
+    def _choose(
+        self, connection: Connection, wanted: Wanted, nodes: frozenset[str], now: int
+    ) -> Choice:
+        # Open rows first: what another transaction closes in between is then seen twice, not never.
+        holdings = {row.network: _holding(row) for row in connection.execute(_OPEN)}
+        resting = {
+            SegmentKey(parent=row.profile, kind=SegmentKind(row.kind), id=row.number): row.ready_at
+            for row in connection.execute(_RESTING, {"now": now})
+        }
+        stored = Stored(holdings=holdings, resting=resting, cooldown=self._cooldown)
+        choice = choose(wanted, stored, now)
+        # What nodes report takes long to count, and only matters to somebody who needs an id.
+        problems = choice.assignments.problems.values()
+        if nodes and (choice.begun or any(each.reason == RANGE_FULL for each in problems)):
+            choice = choose(wanted, replace(stored, reported=_reported(connection, nodes)), now)
+        return choice
+
+    def _settle(
+        self, connection: Connection, wanted: Wanted, nodes: frozenset[str], term: int
+    ) -> Assignments:
         """Choose again with the table to ourselves, and write what was chosen."""
         if connection.dialect.name == "postgresql":
-            # SQLite's writer is alone anyway. The unique indexes decide; this saves new tries.
+            # SQLite's writer is alone. Here the lock makes each term's writer see the last one's
+            # work, and each choice all others: a VNI is one wire on every parent, which no index
+            # of one parent knows.
             connection.execute(_ALONE)
+        if term and _is_new_term(connection, term):
+            row = {"key": "segment_term", "value": str(term)}
+            connection.execute(_SET_TERM[connection.dialect.name], row)
         now = database_now(connection, self._clock)
-        choice = _choice(connection, wanted, now)
+        choice = self._choose(connection, wanted, nodes, now)
         for holding in choice.ended:
             self._end(connection, holding, now)
         for holding in choice.begun:
@@ -148,14 +284,76 @@ class SegmentStore:
             raise _collision()
 
 
-def _choice(connection: Connection, wanted: Wanted, now: int) -> Choice:
-    # Open rows first: what another transaction closes in between is then seen twice, not never.
-    holdings = {row.network: _holding(row) for row in connection.execute(_OPEN)}
-    resting = frozenset(
-        SegmentKey(parent=row.profile, kind=SegmentKind(row.kind), id=row.number)
-        for row in connection.execute(_RESTING, {"now": now})
-    )
-    return choose(wanted, Stored(holdings=holdings, resting=resting), now)
+class RecordedSegments:
+    """The assigner of a node in a cluster: it goes by what the controller has recorded."""
+
+    def __init__(self, store: SegmentStore) -> None:
+        self._store = store
+
+    def assign(
+        self,
+        networks: Mapping[NetworkKey, NetworkSpec],
+        tenant_configs: Sequence[TenantConfigSpec],
+        *,
+        keep: frozenset[NetworkKey],
+        claims: frozenset[SegmentKey],
+        complete: bool,
+        nodes: frozenset[str],
+    ) -> Assignments:
+        """As `SegmentStore.stored`."""
+        return self._store.stored(networks, tenant_configs, keep=keep, claims=claims)
+
+    def current(
+        self,
+        networks: Mapping[NetworkKey, NetworkSpec],
+        tenant_configs: Sequence[TenantConfigSpec],
+        *,
+        keep: frozenset[NetworkKey],
+        claims: frozenset[SegmentKey],
+        nodes: frozenset[str],
+    ) -> Assignments:
+        """As `SegmentStore.stored`."""
+        return self._store.stored(networks, tenant_configs, keep=keep, claims=claims)
+
+
+def _last_term(connection: Connection) -> int:
+    return int(connection.execute(_TERM).scalar() or 0)
+
+
+def _is_new_term(connection: Connection, term: int) -> bool:
+    """Has nobody with this term or a later one been here?
+
+    Raises:
+        StaleLeaderError: somebody with a later one has.
+    """
+    last = _last_term(connection)
+    if term < last:
+        raise StaleLeaderError(
+            f"term {term} is over: a controller of term {last} has assigned segments since",
+            hint="let that one work; when a new row of leaders began (its Lease was deleted), it "
+            f"has to start above {last}",
+            subject="database",
+        )
+    return term > last
+
+
+def _reported(connection: Connection, nodes: frozenset[str]) -> dict[SegmentKey, Remains]:
+    rows = connection.execute(_REPORTED, {"alive": sorted(nodes)}).all()
+    return {
+        segment: Remains(first=row.first, count=row.nodes)
+        for row in rows
+        if (segment := _parse_segment(row.segment)) is not None
+    }
+
+
+def _parse_segment(text: str) -> SegmentKey | None:
+    """The segment that was written as `str(SegmentKey)`; None for what was put there by hand."""
+    kind, _, rest = text.partition(":")
+    parent, _, number = rest.rpartition(":")
+    try:
+        return SegmentKey(parent=parent, kind=SegmentKind(kind), id=int(number))
+    except ValueError:
+        return None
 
 
 def _holding(row: Any) -> Holding:

@@ -414,10 +414,10 @@ def _set_sysctls(name: str, *, ipv6: bool) -> None:
     accept_dad=0 spares the link-local address the one to two seconds of duplicate address
     detection; the address is derived from a MAC that is unique on the segment.
     """
-    folder = f"/proc/sys/net/ipv6/conf/{name}"
+    folder = f"ipv6/conf/{name}"
     try:
-        _write(f"/proc/sys/net/ipv4/conf/{name}/arp_notify", b"1")
-        if not Path(folder).is_dir():
+        _write(f"ipv4/conf/{name}/arp_notify", b"1")
+        if not Path(_SYSCTLS, folder).is_dir():
             if ipv6:
                 raise HostError(
                     "this kernel has no IPv6", hint="boot without ipv6.disable=1", subject=name
@@ -428,13 +428,27 @@ def _set_sysctls(name: str, *, ipv6: bool) -> None:
     except OSError as error:
         raise HostError(
             f"cannot set {error.filename} of the pod: {error.strerror}",
-            hint="/proc/sys must be writable for the node daemon (a privileged container)",
+            hint=f"{_SYSCTLS} must be writable for the node daemon; in a container that is not "
+            f"privileged, mount the host's as {_SYSCTLS_OF_HOST}",
             subject=name,
         ) from error
 
 
-def _write(path: str, value: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+_SYSCTLS: Final = "/proc/sys/net"
+
+_SYSCTLS_OF_HOST: Final = "/host/proc/sys/net"
+"""Where the DaemonSet mounts the host's. A container may only read its own /proc/sys unless it is
+privileged; both show the namespace of the thread that looks."""
+
+
+def _write(sysctl: str, value: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CLOEXEC
+    try:
+        fd = os.open(f"{_SYSCTLS}/{sysctl}", flags)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        fd = os.open(f"{_SYSCTLS_OF_HOST}/{sysctl}", flags)
     try:
         os.write(fd, value)
     finally:

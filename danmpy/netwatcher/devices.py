@@ -245,6 +245,8 @@ class _Survey:
         carries = f"{wire.segment.parent} carries {wire.parent.mtu} bytes{less}"
         fitting = self._fitting(users, wire.ceiling, carries)
         link = self._by_mark.get(wire.mark)
+        if link is not None and wire_of(link) != wire.identity:
+            link = None  # it is made anew, and then nothing tells any more who stood there
         there = self._compatible(fitting, str(wire.segment), link, wire.segment)
         if there:
             self._wires.append(replace(wire, networks=tuple(there)))

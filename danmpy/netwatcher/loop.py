@@ -31,6 +31,7 @@ from danmpy.kernel.hostlinks import HostFacts, LinkChange, LinkKindError, Remove
 from danmpy.netwatcher.conditions import judge_networks, not_ready
 from danmpy.netwatcher.devices import desired_devices
 from danmpy.netwatcher.plan import kept_orphans, plan_devices
+from danmpy.netwatcher.underlay import own_vteps
 from danmpy.netwatcher.values import (
     Desired,
     Flooding,
@@ -42,6 +43,9 @@ from danmpy.netwatcher.values import (
 )
 
 _log = structlog.get_logger(__name__)
+
+_IDLE_SHARE = 200
+"""Looks that nothing asked for take at most one part in so many of a processor."""
 
 _MANY_STEPS = 20
 """More steps than these are one line in the log; so are further refusals."""
@@ -65,8 +69,9 @@ class Assigner(Protocol):
         keep: frozenset[NetworkKey],
         claims: frozenset[SegmentKey],
         complete: bool,
+        nodes: frozenset[str],
     ) -> Assignments:
-        """Assign and remember."""
+        """Assign and remember; an id that one of `nodes` still has a device for is not given."""
 
     def current(
         self,
@@ -75,6 +80,7 @@ class Assigner(Protocol):
         *,
         keep: frozenset[NetworkKey],
         claims: frozenset[SegmentKey],
+        nodes: frozenset[str],
     ) -> Assignments:
         """What `assign` would answer, without writing."""
 
@@ -225,6 +231,7 @@ class Netwatcher:
     def _resolve(self, intent: Intent, *, write: bool) -> _Resolved:
         """Give every network its segment; without the database, the one known from before."""
         assigner = self._ports.assigner
+        nodes = frozenset(node.name for node in intent.nodes)
         try:
             if write:
                 answer = assigner.assign(
@@ -233,6 +240,7 @@ class Netwatcher:
                     keep=frozenset(intent.rejected),
                     claims=intent.claims,
                     complete=intent.complete,
+                    nodes=nodes,
                 )
             else:
                 answer = assigner.current(
@@ -240,6 +248,7 @@ class Netwatcher:
                     intent.tenant_configs,
                     keep=frozenset(intent.rejected),
                     claims=intent.claims,
+                    nodes=nodes,
                 )
         except StoreError as error:
             return self._resolve_without_store(intent, error)
@@ -343,6 +352,7 @@ class Netwatcher:
             conditions={**refused, **verdict.conditions},
             device_of=verdict.device_of,
             mtu_of=mtus,
+            vteps=own_vteps(desired),
         )
 
     # The thread.
@@ -391,7 +401,8 @@ class Netwatcher:
     def _run(self) -> None:
         rest = 0.0
         failed = 0
-        while self._wait(rest, self._patience(failed)):
+        seconds = 0.0
+        while self._wait(rest, self._patience(failed, seconds)):
             try:
                 report = self.look()
             except Exception as error:  # noqa: BLE001 - the node lives on and tries again
@@ -401,10 +412,14 @@ class Netwatcher:
             bad = bool(report.failures or report.error)
             failed = failed + 1 if bad else 0
             rest = self._settings.rest_seconds if bad else self._rest_after(report.seconds)
+            seconds = report.seconds
 
-    def _patience(self, failed: int) -> float:
-        """Seconds until a look that nobody asks for, after so many that failed."""
-        period = self._settings.period_seconds
+    def _patience(self, failed: int, seconds: float) -> float:
+        """Seconds until a look that nobody asks for, after so many that failed; the last one took
+        `seconds`. A node where nothing happens must not be busy with looking.
+        """
+        period = min(6 * self._settings.period_seconds, _IDLE_SHARE * seconds)
+        period = max(self._settings.period_seconds, period)
         return (
             min(period, self._settings.retry_seconds * 2 ** min(failed - 1, 16))
             if failed

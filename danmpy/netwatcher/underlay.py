@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from danmpy.api.limits import VXLAN_OVERHEAD_V4, VXLAN_OVERHEAD_V6
 from danmpy.api.specs import IPAddress, NetworkSpec, NodeSpec, SegmentKey
 from danmpy.kernel.hostlinks import LinkFacts
-from danmpy.netwatcher.values import Flooding, WatchContext
+from danmpy.netwatcher.values import Desired, Flooding, WatchContext
 
 _GROUP_BASE_V4: Final = IPv4Address("239.0.0.0")
 _GROUP_BASE_V6: Final = IPv6Address("ff02::")
@@ -51,13 +52,29 @@ def local_vtep(
     """
     present = [address.ip for address in parent.addresses]
     own = _node(context.nodes, context.node_name)
-    published = own.vteps_on(segment.parent) if own else ()
+    published = own.declared_on(segment.parent) if own else ()
     by_rule = sorted(present, key=lambda address: address.version)
     family = family_of(link)
     if family:
         may_move = not published and family == 6
         by_rule = [address for address in by_rule if may_move or address.version == family]
     return next((a for a in (*published, *by_rule) if a in present), None)
+
+
+def own_vteps(desired: Desired) -> Mapping[str, tuple[IPAddress, ...]]:
+    """This node's ends of tunnels, by the parent's name in the networks; IPv4 first.
+
+    More than one only while tunnels of both families stand on one parent.
+    """
+    found: dict[str, set[IPAddress]] = defaultdict(set)
+    for device in desired.devices:
+        if device.vxlan is not None and device.vxlan.local is not None:
+            for network in device.networks:
+                found[desired.segment_of[network].parent].add(device.vxlan.local)
+    return {
+        parent: tuple(sorted(found[parent], key=lambda one: (one.version, int(one))))
+        for parent in sorted(found)
+    }
 
 
 def family_of(link: LinkFacts | None) -> int:

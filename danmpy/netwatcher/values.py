@@ -184,8 +184,9 @@ class LookReport:
     `at` is in microseconds since the epoch. `intent` are the wishes that the look went by, None
     before the first one. `networks` are the resolved ones, `conditions` has at least one entry for
     each of them and for each that was refused an assignment; `device_of` has exactly the networks
-    that pods can be attached to now, with "" where no device is needed. `error` is set when intent
-    or kernel could not be read: then nothing was changed and the rest is from the look before.
+    that pods can be attached to now, with "" where no device is needed. `vteps` are this node's
+    ends of VXLAN tunnels, by the parent's name in the networks. `error` is set when intent or
+    kernel could not be read: then nothing was changed and the rest is from the look before.
     `seconds` is how long the look took.
     """
 
@@ -195,6 +196,7 @@ class LookReport:
     conditions: Mapping[NetworkKey, tuple[Condition, ...]] = field(default_factory=dict)
     device_of: Mapping[NetworkKey, str] = field(default_factory=dict)
     mtu_of: Mapping[str, int] = field(default_factory=dict)
+    vteps: Mapping[str, tuple[IPAddress, ...]] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     failures: tuple[StepFailure, ...] = ()
     kept_orphans: tuple[str, ...] = ()

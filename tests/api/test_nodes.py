@@ -5,7 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from danmpy.api.addresses import TextError
-from danmpy.api.nodes import internal_addresses, parse_vteps
+from danmpy.api.nodes import internal_addresses, observed_vteps, parse_vteps
 
 
 def test_a_parent_has_one_address_or_a_list() -> None:
@@ -46,3 +46,23 @@ def test_internal_addresses_are_read_from_the_status() -> None:
 @pytest.mark.parametrize("status", [None, [], "x", {}, {"addresses": "x"}, {"addresses": None}])
 def test_a_status_that_cannot_be_read_has_no_addresses(status: object) -> None:
     assert internal_addresses(status) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "found"),
+    [
+        ('{"ens4": "192.0.2.1"}', (), {"ens4": "192.0.2.1"}),
+        ('{"ens4": "192.0.2.1"}', ("ens5",), {"ens4": "192.0.2.1"}),
+        ('{"ens4": "192.0.2.1"}', ("ens4",), {}),
+        ('{"ens4": "192.0.2.1"}', ("*",), {}),
+        ('{"ens4": "nonsense"}', (), {}),
+        ("[", (), {}),
+        (None, (), {}),
+        (5, (), {}),
+    ],
+)
+def test_what_the_node_found_counts_where_nobody_wrote_anything(
+    text: object, written: tuple[str, ...], found: dict[str, str]
+) -> None:
+    expected = {parent: (ip_address(address),) for parent, address in found.items()}
+    assert observed_vteps(text, written) == expected

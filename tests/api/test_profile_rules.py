@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from danmpy.api.addresses import TextError
-from danmpy.api.profile_rules import judge_tenant_config, overlaps, parse_ids
+from danmpy.api.profile_rules import judge_tenant_config, overlaps, parse_ids, serving
 from danmpy.api.specs import HostDeviceProfile, SegmentKind, TenantConfigSpec
 from support.manifests import config_manifest
 
@@ -144,3 +144,38 @@ def test_ids_that_another_config_gives_out_are_found() -> None:
 )
 def test_other_ids_devices_and_kinds_do_not_overlap(device: dict[str, Any]) -> None:
     assert list(overlaps([config("a", VXLAN, {"name": "ens4"})], config("b", device))) == []
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "code", "field"),
+    [
+        ([], "NamespacesEmpty", "namespaces"),
+        (["blue", ""], "NamespaceInvalid", "namespaces[1]"),
+        (["Blue"], "NamespaceInvalid", "namespaces[0]"),
+        (["blue.red"], "NamespaceInvalid", "namespaces[0]"),
+        ("blue", "TypeWrong", "namespaces"),
+    ],
+)
+def test_namespaces_must_name_namespaces(namespaces, code, field) -> None:
+    assert codes(VXLAN, namespaces=namespaces) == [(code, field)]
+
+
+def test_a_config_may_name_the_namespaces_that_it_serves() -> None:
+    assert accepted(VXLAN, namespaces=["red", "blue", "red"]).namespaces == {"blue", "red"}
+    assert accepted(VXLAN, namespaces=None).namespaces is None
+    assert accepted(VXLAN).namespaces is None
+
+
+def test_a_namespace_that_is_named_uses_only_what_names_it() -> None:
+    def config(name: str, *namespaces: str) -> TenantConfigSpec:
+        return TenantConfigSpec(name=name, namespaces=frozenset(namespaces) or None)
+
+    configs = [config("d", "blue"), config("c"), config("b", "blue", "red"), config("a")]
+
+    def names(namespace: str) -> list[str]:
+        return [item.name for item in serving(configs, namespace)]
+
+    assert names("blue") == ["b", "d"]
+    assert names("red") == ["b"]
+    assert names("green") == ["a", "c"]
+    assert serving(configs[:1], "green") == ()

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danmpy.api.addresses import bounds
-from danmpy.api.networks import NetworkBody
 from danmpy.api.rules import judge_network, judge_update
 from danmpy.api.specs import NetworkKey, NetworkKind, NetworkSpec, PoolSpec
 from support.manifests import network_manifest
@@ -139,19 +138,28 @@ def test_rules_about_addresses_are_judged_too() -> None:
     ]
 
 
-def body(network_id: str = "net", **options: Any) -> NetworkBody:
-    return NetworkBody.model_validate({"NetworkID": network_id, "Options": options})
+def changed(
+    kind: NetworkKind, old: dict[str, Any], new: dict[str, Any], *, in_use: bool
+) -> list[str]:
+    """The fields that an update must leave alone."""
+    found = judge_update(kind, network_manifest(**old), network_manifest(**new), in_use=in_use)
+    assert {one.code for one in found} <= {"FieldImmutable"}
+    return [one.path.rpartition(".")[2] for one in found]
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("host_device", "b"), ("device_pool", "b/b"), ("vlan", 6), ("vxlan", 6)]
 )
 @pytest.mark.parametrize("in_use", [False, True])
-def test_a_tenant_network_never_changes_its_place(field: str, value: Any, in_use: bool) -> None:
-    old = body(host_device="a", vlan=5)
-    new = body(**({"host_device": "a", "vlan": 5} | {field: value}))
-    (found,) = judge_update(T, old, new, in_use=in_use)
-    assert (found.code, found.path) == ("FieldImmutable", f"spec.Options.{field}")
+def test_rule_28_a_tenant_network_never_changes_its_place(
+    field: str, value: Any, in_use: bool
+) -> None:
+    old = {"host_device": "a", "vlan": 5}
+    assert changed(T, old, old | {field: value}, in_use=in_use) == [field]
+
+
+def test_an_id_that_no_tenant_may_set_can_be_taken_out() -> None:
+    assert changed(T, {"host_device": "a", "vlan": 5}, {"host_device": "a"}, in_use=True) == []
 
 
 @pytest.mark.parametrize("kind", [C, D])
@@ -160,17 +168,27 @@ def test_a_tenant_network_never_changes_its_place(field: str, value: Any, in_use
     [
         ({"host_device": "a", "vlan": 5}, {"host_device": "a", "vlan": 6}, ["vlan"]),
         ({"host_device": "a", "vlan": 5}, {"host_device": "b", "vlan": 5}, ["host_device"]),
-        ({"host_device": "a", "vxlan": 5}, {"host_device": "b"}, ["vxlan", "host_device"]),
-        ({"host_device": "a"}, {"host_device": "b", "vlan": 5}, []),
+        ({"host_device": "a", "vxlan": 5}, {"host_device": "b"}, ["host_device", "vxlan"]),
+        ({"host_device": "a"}, {"host_device": "b", "vlan": 5}, ["host_device", "vlan"]),
+        ({"device_pool": "a/a"}, {"device_pool": "a/b"}, ["device_pool"]),
+        ({"network_type": "macvlan"}, {"network_type": "ipvlan"}, ["NetworkType"]),
+        ({"network_type": ""}, {"network_type": "IPVLAN"}, []),
+        ({"vlan": 0, "host_device": ""}, {}, []),
+        ({"network_id": "a"}, {"network_id": "b"}, []),
         ({"host_device": "a", "vlan": 5}, {"host_device": "a", "vlan": 5, "mtu": 1400}, []),
     ],
 )
-def test_a_segment_stays_while_pods_are_attached(
+def test_rule_29_a_segment_stays_while_pods_are_attached(
     kind: NetworkKind, old: dict[str, Any], new: dict[str, Any], fields: list[str]
 ) -> None:
-    found = judge_update(kind, body(**old), body("other", **new), in_use=True)
-    assert [one.path.rpartition(".")[2] for one in found] == fields
-    assert judge_update(kind, body(**old), body(**new), in_use=False) == ()
+    assert changed(kind, old, new, in_use=True) == fields
+    assert changed(kind, old, new, in_use=False) == []
+
+
+def test_an_update_of_what_no_rule_knows_is_compared_all_the_same() -> None:
+    for old in ({}, {"spec": None}, {"spec": {"Options": 5, "NetworkType": 7}}):
+        found = judge_update(C, old, network_manifest(vlan=5, network_type=""), in_use=True)
+        assert [one.path for one in found] == ["spec.Options.vlan"]
 
 
 texts = st.sampled_from(

@@ -9,6 +9,7 @@ from danmpy.api.specs import (
     NetworkKey,
     NetworkKind,
     NodeSpec,
+    PodSpec,
     SegmentKey,
     SegmentKind,
 )
@@ -61,3 +62,22 @@ def test_a_parent_without_addresses_of_its_own_has_those_of_the_node() -> None:
     assert node.vteps_on("ens4") == (one,)
     assert node.vteps_on("ens5") == (other,)
     assert NodeSpec(name="n").vteps_on("ens4") == ()
+
+
+def test_a_pod_goes_by_its_uid_and_a_static_one_by_its_hash_as_well() -> None:
+    pod = PodSpec(namespace="blue", name="web", uid="u")
+    assert pod.is_uid("u")
+    assert not pod.is_uid("v")
+    assert not pod.is_uid("")
+    static = PodSpec(namespace="blue", name="web", uid="u", config_hash="h")
+    assert static.is_uid("u")
+    assert static.is_uid("h")
+    assert not static.is_uid("v")
+    assert PodSpec(namespace="blue", name="web").is_uid("any")
+
+
+def test_what_a_node_found_itself_is_for_the_others() -> None:
+    declared, found = (ip_address("192.0.2.1"),), (ip_address("192.0.2.2"),)
+    node = NodeSpec(name="n", vteps={"*": declared}, observed={"ens4": found})
+    assert (node.vteps_on("ens4"), node.declared_on("ens4")) == (found, declared)
+    assert (node.vteps_on("ens5"), node.declared_on("ens5")) == (declared, declared)

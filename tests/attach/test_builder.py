@@ -77,6 +77,18 @@ def test_a_delegate_s_del_gets_the_configuration_and_the_result_of_its_add(
     assert_empty(pod, delegated, "c-web")
 
 
+def test_the_records_say_what_the_mirrors_tell(delegated: AttachNode, pod: Namespace) -> None:
+    delegated.attacher.add(request(Verb.ADD, "web", pod))
+    (record,) = delegated.journal.read_all()
+    told = [(link.network, link.backend, link.without) for link in record.links]
+    assert told == [
+        ("TenantNetwork/blue/ext", "macvlan", ()),
+        ("TenantNetwork/blue/internal", "macvlan", ()),
+        ("ClusterNetwork/front", "bridge", (6,)),
+        ("TenantNetwork/blue/rec", "recorder", ()),
+    ]
+
+
 def test_a_delegate_that_fails_undoes_every_interface_before_it(
     delegated: AttachNode, pod: Namespace
 ) -> None:

@@ -191,6 +191,22 @@ def test_container_ids_of_any_length_and_shape_work_and_never_meet(
         assert len(three.journal.read_all()) == len(ids) - n - 1
 
 
+def test_a_static_pod_is_attached_by_the_uid_that_the_runtime_knows(
+    three: AttachNode, pod: Namespace
+) -> None:
+    three.add_pod("web", {"tenantNetwork": "ext", "ip": "dynamic"})
+    known = three.view.pods["blue", "web"]
+    three.view.pods["blue", "web"] = replace(known, uid="of-the-mirror", config_hash="the-hash")
+    with pytest.raises(IntentError, match="of-the-mirror"):
+        three.attacher.add(request(Verb.ADD, "web", pod, args=_args("web", "another")))
+    call = request(Verb.ADD, "web", pod, args=_args("web", "the-hash"))
+    three.attacher.add(call)
+    (record,) = three.journal.read_all()
+    assert record.pod_uid == "the-hash"
+    (lease,) = three.leases.held_by(call.container_id)
+    assert lease.pod_uid == "the-hash"
+
+
 def _args(pod: str, uid: str) -> dict[str, str]:
     return {"K8S_POD_NAMESPACE": "blue", "K8S_POD_NAME": pod, "K8S_POD_UID": uid}
 

@@ -87,3 +87,36 @@ def test_a_version_that_is_not_spoken_is_code_1() -> None:
     status, out, _ = call("ADD", cniVersion="9.9.9")
     assert status == 1
     assert json.loads(out)["code"] == 1
+
+
+def test_a_failed_add_is_told_to_who_wants_to_know_and_nothing_else_is() -> None:
+    told: list[tuple[str, str]] = []
+
+    class Full(Verbs):
+        def add(self, request: CniRequest) -> CniResult:
+            raise ExhaustedError("full", hint="wait", subject="ClusterNetwork/ext")
+
+    def answer(verbs: Verbs, **environ: str) -> int:
+        handler = CniHandler(
+            verbs, Counter(), lambda call, error: told.append((call.pod_name, str(error)))
+        )
+        return handler.answer(
+            WireRequest(
+                environ={
+                    "CNI_COMMAND": "ADD",
+                    "CNI_CONTAINERID": "c1",
+                    "CNI_NETNS": "/run/netns/x",
+                    "CNI_IFNAME": "eth0",
+                    "CNI_ARGS": "K8S_POD_NAMESPACE=blue;K8S_POD_NAME=web-0",
+                    **environ,
+                },
+                stdin=b'{"cniVersion": "1.1.0", "name": "danmpy", "type": "danmpy-cni"}',
+            )
+        ).status
+
+    assert answer(Full()) == 1
+    assert told == [("web-0", "ClusterNetwork/ext: full (wait)")]
+    assert answer(Verbs()) == 0
+    assert answer(Verbs(), CNI_COMMAND="DEL") == 1
+    assert answer(Full(), CNI_CONTAINERID="") == 1  # no pod is known that it could be about
+    assert len(told) == 1

@@ -1,5 +1,6 @@
 """The journal of attachments."""
 
+import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,3 +163,46 @@ def test_what_a_killed_daemon_was_just_writing_is_cleared_away(tmp_path: Path) -
     journal.open()
     journal.close()
     assert not scrap.exists()
+
+
+def test_who_listens_hears_when_an_attachment_is_made_and_let_go_of(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    heard: list[int] = []
+    journal.listen(lambda: heard.append(len(journal.read_all())))
+    journal.write(RECORD.with_phase(Phase.ADDING))
+    assert heard == []
+    journal.write(RECORD.with_phase(Phase.ATTACHED))
+    journal.write(RECORD.with_phase(Phase.DETACHING))
+    journal.remove(RECORD)
+    assert heard == [1, 1, 0]  # and the change is there by then
+    journal.close()
+
+
+def test_it_knows_whether_it_holds_every_attachment(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.write(RECORD)
+    assert journal.complete
+    journal.close()
+    (tmp_path / "c2@eth0.json").write_text("{")
+    for _ in range(2):  # setting the damaged record aside does not make it known
+        journal = opened(tmp_path)
+        assert not journal.complete
+        journal.close()
+    (tmp_path / "c2@eth0.damaged").unlink()
+    journal = opened(tmp_path)
+    assert journal.complete
+    journal.close()
+
+
+def test_a_record_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.write(RECORD)
+    journal.close()
+    (path,) = tmp_path.glob("*.json")
+    document = json.loads(path.read_text())
+    for link in document["links"]:
+        del link["backend"], link["without"]
+    path.write_text(json.dumps(document))
+    journal = opened(tmp_path)
+    assert (journal.read_all(), journal.complete) == ((RECORD,), True)
+    journal.close()

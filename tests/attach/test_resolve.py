@@ -177,6 +177,13 @@ def test_allowed_tenants_are_the_only_ones_when_given() -> None:
     assert solve(ask(EXT), networks=(network(EXT, allowed_tenants=None),))
 
 
+def test_a_network_that_is_being_deleted_takes_no_new_pods() -> None:
+    going = network(EXT, terminating=True)
+    assert "being deleted" in refusal(ask(EXT), networks=(going,))
+    default = network(cluster_key("default"), terminating=True)
+    assert "being deleted" in refusal(networks=(default,))
+
+
 def test_allowed_tenants_hold_for_the_default_network_too() -> None:
     default = network(cluster_key("default"), allowed_tenants=frozenset({"red"}))
     assert "AllowedTenants" in refusal(networks=(default,))

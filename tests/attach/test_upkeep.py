@@ -12,7 +12,7 @@ import pytest
 from danmpy.api.specs import PodSpec
 from danmpy.attach.journal import AttachmentRecord, Journal, Phase
 from danmpy.attach.upkeep import GRACE_S, Job, Sweeper, Upkeep
-from danmpy.errors import StoreError
+from danmpy.errors import ClusterError, DanmpyError, StoreError
 from danmpy.intent.values import Intent
 from danmpy.kernel.netns import netns_id_of
 
@@ -86,9 +86,12 @@ class Wishes:
 
     intent: Intent = field(default_factory=Intent)
     reads: int = 0
+    error: DanmpyError | None = None
 
-    def read(self) -> Intent:
+    def read_for(self, namespace: str, name: str, uid: str) -> Intent:
         self.reads += 1
+        if self.error is not None:
+            raise self.error
         return self.intent
 
 
@@ -186,6 +189,28 @@ def test_nothing_is_taken_while_the_manifests_cannot_all_be_read(journal: Journa
     sweeper.sweep(0.0)
     assert sweeper.sweep(GRACE_S) == 0
     wishes.intent = Intent()
+    assert sweeper.sweep(GRACE_S + 1) == 1
+
+
+def test_nothing_is_taken_while_the_pod_cannot_be_looked_up(journal: Journal) -> None:
+    journal.write(record())
+    sweeper, wishes, taken = sweeper_of(journal)
+    wishes.error = ClusterError("no answer", hint="wait", subject="Pod/blue/web-0")
+    sweeper.sweep(0.0)
+    assert sweeper.sweep(GRACE_S) == 0
+    assert taken.records == []
+    wishes.error = None
+    assert sweeper.sweep(GRACE_S + 1) == 1
+
+
+def test_a_static_pod_is_known_by_the_hash_that_the_runtime_gave(journal: Journal) -> None:
+    journal.write(record(pod_uid="the-hash"))
+    static = PodSpec(namespace="blue", name="web-0", uid="the-mirrors", config_hash="the-hash")
+    sweeper, wishes, _ = sweeper_of(journal, Intent(pods={("blue", "web-0"): static}))
+    sweeper.sweep(0.0)
+    assert sweeper.sweep(GRACE_S) == 0
+    changed = replace(static, config_hash="another")
+    wishes.intent = Intent(pods={("blue", "web-0"): changed})
     assert sweeper.sweep(GRACE_S + 1) == 1
 
 

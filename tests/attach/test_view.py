@@ -9,8 +9,9 @@ import pytest
 
 from danmpy.api.specs import Condition, ConditionStatus, NetworkSpec, PodSpec
 from danmpy.attach.view import WAIT_S, LiveView
-from danmpy.errors import NotReadyError
+from danmpy.errors import ClusterError, NotReadyError
 from danmpy.intent.values import Intent, Problem
+from danmpy.ipam.profiles import ASSIGNMENT_PENDING
 from danmpy.netwatcher.values import LookReport
 from support.specs import network, tenant_key
 
@@ -32,7 +33,7 @@ class Node:
     coming: list[LookReport] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
 
-    def read(self) -> Intent:
+    def read_for(self, namespace: str, name: str, uid: str) -> Intent:
         return self.intent
 
     def wait_for(self, condition: Callable[[LookReport], bool], seconds: float) -> LookReport:
@@ -49,9 +50,18 @@ def view_of(node: Node) -> LiveView:
 def test_the_wishes_are_those_of_now() -> None:
     node = Node()
     view = view_of(node)
-    assert view.read() is node.intent
+    assert view.read_for("blue", "web", "") is node.intent
     node.intent = Intent(pods={("blue", "web-0"): PodSpec(namespace="blue", name="web-0", uid="u")})
-    assert view.read() is node.intent
+    assert view.read_for("blue", "web", "") is node.intent
+
+
+def test_a_pod_that_cannot_be_looked_up_is_no_silent_nothing() -> None:
+    class Away(Node):
+        def read_for(self, namespace: str, name: str, uid: str) -> Intent:
+            raise ClusterError("no answer", hint="wait", subject=f"Pod/{namespace}/{name}")
+
+    with pytest.raises(ClusterError, match="Pod/blue/web"):
+        view_of(Away()).read_for("blue", "web", "u")
 
 
 def test_a_look_that_went_by_the_manifests_of_now_is_not_waited_for() -> None:
@@ -147,3 +157,25 @@ def test_a_network_changed_since_the_look_is_waited_for() -> None:
     new = replace(LOOK, intent=changed, networks={BLUE: other(SPEC)})
     node = Node(intent=changed, report=LOOK, coming=[new])
     assert view_of(node).read_networks(node.intent).networks[BLUE].mtu == 1400
+
+
+PENDING = Condition(
+    type="SegmentAssigned",
+    status=ConditionStatus.FALSE,
+    reason=ASSIGNMENT_PENDING,
+    message="no segment is assigned yet",
+)
+WAITING = LookReport(at=1, intent=INTENT, conditions={BLUE: (PENDING,)})
+
+
+def test_a_network_that_is_given_its_segment_just_now_is_waited_for_if_it_is_asked_for() -> None:
+    node = Node(intent=INTENT, report=WAITING, coming=[LOOK])
+    assert BLUE in view_of(node).read_networks(INTENT).refused
+    assert node.waits == []
+    assert view_of(node).read_networks(INTENT, [BLUE]).networks == {BLUE: SPEC}
+    assert node.waits == [WAIT_S]
+
+
+def test_a_network_that_gets_no_segment_in_time_is_tried_again() -> None:
+    with pytest.raises(NotReadyError, match="no segment is assigned yet"):
+        view_of(Node(intent=INTENT, report=WAITING)).read_networks(INTENT, [BLUE])

@@ -6,6 +6,7 @@ different machines, or of one machine at different times, say nothing about each
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 import subprocess
@@ -17,9 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from danmpy.attach.server import CniServer
+from danmpy.attach.wire import WireAnswer
 from support.netns import Namespace, Namespaces
 from support.node import Node, Nodes, Pod, cluster_network, network, pod_manifest
 from support.requirements import CNI_PLUGINS, need
+from support.shims import BOTH, make_shim
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 
@@ -121,8 +125,16 @@ def inside_namespace(namespace: Namespace, work: Callable[[], object]) -> object
         return pool.submit(enter).result()
 
 
-def ours(node: Node, verb: str, pod: Pod) -> None:
-    """One call of our plugin, with the least that a runtime sends."""
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A node, and both shims that can stand before it."""
+
+    node: Node
+    shims: dict[str, Path]
+
+
+def ours(bench: Bench, kind: str, verb: str, pod: Pod) -> bytes:
+    """One call through the shim of this `kind`, with the least that a runtime sends."""
     environ = {
         "CNI_COMMAND": verb,
         "CNI_CONTAINERID": pod.container_id,
@@ -132,11 +144,21 @@ def ours(node: Node, verb: str, pod: Pod) -> None:
         "CNI_ARGS": f"K8S_POD_NAMESPACE={pod.namespace};K8S_POD_NAME={pod.name}",
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     }
-    start([str(node.bin / "danmpy-cni")], environ, json.dumps(node.config()).encode())
+    return start([str(bench.shims[kind])], environ, json.dumps(bench.node.config()).encode())
+
+
+def expect_interfaces(bench: Bench, pods: Sequence[Pod], count: int) -> None:
+    """Attach and detach each pod once: what is measured must be what it is called."""
+    for pod in pods:
+        result = json.loads(ours(bench, BOTH[0], "ADD", pod))
+        inside = {link["name"] for link in result["interfaces"] if "sandbox" in link}
+        assert len(inside) == len(result["ips"]) == count
+        assert inside <= set(pod.netns.links())
+        ours(bench, BOTH[0], "DEL", pod)
 
 
 @pytest.fixture
-def bench_node(nodes: Nodes, namespaces: Namespaces) -> Iterator[Node]:
+def bench(nodes: Nodes, namespaces: Namespaces, tmp_path: Path) -> Iterator[Bench]:
     """A node with three macvlan networks straight on its NIC, as the reference has them."""
     need("cni-plugins")
     namespace = namespaces.make("node")
@@ -156,7 +178,7 @@ def bench_node(nodes: Nodes, namespaces: Namespaces) -> Iterator[Node]:
         network("ClusterNetwork", "lan", network_type="bridge", cidr="10.120.0.0/16"),
     )
     node.start()
-    yield node
+    yield Bench(node=node, shims={kind: make_shim(kind, tmp_path / kind) for kind in BOTH})
     node.daemon.stop()
 
 
@@ -185,10 +207,11 @@ class Case:
     reference: Reference
 
 
-def compare(node: Node, pod: Pod, case: Case) -> tuple[Series, ...]:
-    """ADD and DEL of both sides in turns, with the floor between them."""
-    calls: dict[str, Callable[[str], None]] = {
-        "danmpy": lambda verb: ours(node, verb, pod),
+def compare(bench: Bench, pod: Pod, case: Case) -> tuple[Series, ...]:
+    """ADD and DEL of all sides in turns, with the floor between them."""
+    node = bench.node
+    calls: dict[str, Callable[[str], object]] = {
+        **{kind: lambda verb, k=kind: ours(bench, k, verb, pod) for kind in BOTH},
         "reference": lambda verb: case.reference.call(verb, pod, len(case.networks)),
     }
     series = {
@@ -205,46 +228,42 @@ def compare(node: Node, pod: Pod, case: Case) -> tuple[Series, ...]:
             each.values.append(timed(lambda: calls[who](verb)))  # noqa: B023 - called here
 
     declare(node, [pod], *case.networks)
-    for verb in ("ADD", "DEL") * 3:
-        calls["danmpy"](verb)
+    expect_interfaces(bench, [pod] * 3, len(case.networks))
     for _ in range(ROUNDS):
         inside_namespace(node.namespace, one_round)
     report("", *floor.values(), *series.values())
-    for verb in ("ADD", "DEL"):
-        ratio = series["danmpy", verb].p50 / series["reference", verb].p50
-        report(f"ratio danmpy / reference, {verb}, {case.name}: {ratio:.2f}")
+    for kind in BOTH:
+        for verb in ("ADD", "DEL"):
+            ratio = series[kind, verb].p50 / series["reference", verb].p50
+            report(f"ratio {kind} / reference, {verb}, {case.name}: {ratio:.2f}")
     return (*floor.values(), *series.values())
 
 
-def test_latency_of_one_after_the_other(bench_node: Node, nodes: Nodes, tmp_path: Path) -> None:
+def test_latency_of_one_after_the_other(bench: Bench, nodes: Nodes, tmp_path: Path) -> None:
     macvlan = Reference(tmp_path, "macvlan")
     for case in (
         Case("1 macvlan", MACVLANS[:1], macvlan),
         Case("3 macvlan", MACVLANS, macvlan),
         Case("1 bridge", ("lan",), Reference(tmp_path, "bridge", number=9)),
     ):
-        floor = compare(bench_node, nodes.pod("seq"), case)
-        bare, add = floor[1], floor[2]
-        report(f"ratio danmpy ADD / bare python3, {case.name}: {add.p50 / bare.p50:.2f}")
+        compare(bench, nodes.pod("seq"), case)
 
 
-def test_pods_a_second_ten_at_once(bench_node: Node, nodes: Nodes, tmp_path: Path) -> None:
+def test_pods_a_second_ten_at_once(bench: Bench, nodes: Nodes, tmp_path: Path) -> None:
     pods = [nodes.pod(f"p{number}") for number in range(CROWD)]
-    declare(bench_node, pods, *MACVLANS)
+    declare(bench.node, pods, *MACVLANS)
+    expect_interfaces(bench, pods, len(MACVLANS))
     reference = Reference(tmp_path, "macvlan")
-    latencies = {
-        "danmpy": Series("danmpy ADD, 3 interfaces, 10 at once"),
-        "reference": Series("reference ADD, 3 interfaces, 10 at once"),
-    }
-    rates: dict[str, list[float]] = {"danmpy": [], "reference": []}
-    calls = {
-        "danmpy": lambda verb, pod: ours(bench_node, verb, pod),
+    calls: dict[str, Callable[[str, Pod], object]] = {
+        **{kind: lambda verb, pod, k=kind: ours(bench, k, verb, pod) for kind in BOTH},
         "reference": lambda verb, pod: reference.call(verb, pod, len(MACVLANS)),
     }
+    latencies = {who: Series(f"{who} ADD, 3 interfaces, 10 at once") for who in calls}
+    rates: dict[str, list[float]] = {who: [] for who in calls}
 
     def one(who: str, verb: str, pod: Pod) -> float:
         result = inside_namespace(
-            bench_node.namespace, lambda: timed(lambda: calls[who](verb, pod))
+            bench.node.namespace, lambda: timed(lambda: calls[who](verb, pod))
         )
         assert isinstance(result, float)
         return result
@@ -261,9 +280,29 @@ def test_pods_a_second_ten_at_once(bench_node: Node, nodes: Nodes, tmp_path: Pat
     medians = {who: statistics.median(values) for who, values in rates.items()}
     for who, rate in medians.items():
         report(f"{who:<12} {rate:6.1f} pods/s")
-    report(f"ratio danmpy / reference in pods/s: {medians['danmpy'] / medians['reference']:.2f}")
-    resident = resident_megabytes(bench_node)
+    for kind in BOTH:
+        ratio = medians[kind] / medians["reference"]
+        report(f"ratio {kind} / reference in pods/s: {ratio:.2f}")
+    resident = resident_megabytes(bench.node)
     report(f"daemon resident: {resident:.1f} MB")
+
+
+def test_the_shims_alone(tmp_path: Path) -> None:
+    """A process start and a round trip to somebody who answers at once."""
+    shims = {kind: make_shim(kind, tmp_path / kind) for kind in BOTH}
+    server = CniServer(tmp_path / "cni.sock", lambda _: WireAnswer(status=0, stdout=b"{}\n"))
+    server.start()
+    stdin = json.dumps({"socket": str(tmp_path / "cni.sock")}).encode()
+    series = {name: Series(name) for name in (*FLOOR, *BOTH)}
+    argvs = {**FLOOR, **{kind: [str(path)] for kind, path in shims.items()}}
+    try:
+        for _ in range(3 * ROUNDS):
+            for name, argv in argvs.items():
+                work = functools.partial(start, argv, {"CNI_COMMAND": "ADD"}, stdin)
+                series[name].values.append(timed(work))
+    finally:
+        server.close()
+    report("", *series.values())
 
 
 def resident_megabytes(node: Node) -> float:

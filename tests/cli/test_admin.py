@@ -34,7 +34,9 @@ def test_install_cni_goes_by_the_settings_and_tells_each_file(config: Path, tmp_
     plugin, conflist = tmp_path / "bin" / "danmpy-cni", tmp_path / "net.d" / "00-danmpy.conflist"
     first = danmpy(config, "install-cni")
     assert (first.exit_code, first.stderr) == (0, "")
-    assert first.stdout.splitlines() == [f"installed {plugin}", f"installed {conflist}"]
+    *files, about = first.stdout.splitlines()
+    assert files == [f"installed {plugin}", f"installed {conflist}"]
+    assert about.startswith(("danmpy-cni is the native program", "danmpy-cni is the Python script"))
     (entry,) = json.loads(conflist.read_text())["plugins"]
     assert entry == {"type": "danmpy-cni", "socket": str(tmp_path / "cni.sock")}
     again = danmpy(config, "install-cni")
@@ -42,6 +44,7 @@ def test_install_cni_goes_by_the_settings_and_tells_each_file(config: Path, tmp_
     assert again.stdout.splitlines() == [
         f"{plugin} is in place already",
         f"{conflist} is in place already",
+        about,
     ]
 
 
@@ -61,6 +64,14 @@ def test_install_cni_takes_folders_and_remove_takes_away_what_it_put_there(
     again = danmpy(config, "install-cni", "--remove", *where)
     assert all(line.endswith("is not there") for line in again.stdout.splitlines())
     assert again.exit_code == 0
+
+
+def test_install_cni_takes_the_script_when_it_is_asked_for(config: Path, tmp_path: Path) -> None:
+    done = danmpy(config, "install-cni", "--shim", "python")
+    assert done.exit_code == 0
+    assert "danmpy-cni is the Python script for" in done.stdout
+    assert (tmp_path / "bin" / "danmpy-cni").read_bytes().startswith(b"#!")
+    assert danmpy(config, "install-cni", "--shim", "perl").exit_code == 2
 
 
 def test_install_cni_leaves_a_stranger_s_plugin_and_exits_with_2(

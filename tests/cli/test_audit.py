@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from danmpy.bootstrap import open_audit, open_leases, open_ledger
+from danmpy.bootstrap.readers import open_audit, open_leases, open_ledger
 from danmpy.clock import to_rfc3339, wall_clock
 from danmpy.db.engine import open_engine
 from danmpy.ipam.leases import LeaseStore

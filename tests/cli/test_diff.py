@@ -12,7 +12,7 @@ import time
 import pytest
 
 from danmpy.api.specs import AddressAsk, AddressMode, NetworkKey, NetworkKind
-from danmpy.bootstrap import open_intent, open_leases
+from danmpy.bootstrap.readers import open_intent, open_leases
 from danmpy.ipam.values import LeaseOwner, LeaseRequest
 from support.console import ORPHANED, SHARED, World
 from support.node import Node, Nodes, pod_manifest

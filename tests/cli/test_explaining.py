@@ -10,7 +10,7 @@ import pytest
 
 from danmpy.api.specs import AddressAsk, AddressMode
 from danmpy.attach.journal import AttachmentRecord, Journal, Phase
-from danmpy.bootstrap import open_leases
+from danmpy.bootstrap.readers import open_leases
 from support.console import (
     BLUE,
     EXTERNAL,

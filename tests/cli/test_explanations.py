@@ -58,4 +58,4 @@ def test_a_look_that_is_over_does_not_wait_for_another() -> None:
     report = LookReport(at=1)
     still = Still(intent=Intent(), report=report)
     assert still.wait_for(lambda _: False, 60.0) is report
-    assert still.read() is still.intent
+    assert still.read_for("blue", "web-0", "") is still.intent

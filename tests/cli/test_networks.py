@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from danmpy.api.specs import AddressAsk, AddressMode, NetworkKey, NetworkKind
-from danmpy.bootstrap import open_leases
+from danmpy.bootstrap.readers import open_leases
 from danmpy.clock import to_rfc3339, wall_clock
 from danmpy.ipam.values import LeaseOwner, LeaseRequest
 from support.console import INTERNAL, ORPHANED, REFUSED, SHARED, TENANTS, World

@@ -22,7 +22,6 @@ from danmpy.api.cni import SUPPORTED_VERSIONS, version_key
 from danmpy.attach.handler import CniHandler
 from danmpy.attach.metrics import CniMetrics
 from danmpy.attach.server import CniServer
-from danmpy.cni.install import find_interpreter, render_plugin
 from support.attaching import (
     THREE,
     AttachNode,
@@ -33,6 +32,7 @@ from support.attaching import (
 )
 from support.netns import Namespace, Namespaces
 from support.requirements import CNI_PLUGINS, need
+from support.shims import BOTH, make_shim
 
 
 @dataclass
@@ -101,16 +101,16 @@ class Runtime:
         return self.run(self.config() if config is None else config, **{**environ, **more})
 
 
-@pytest.fixture
-def runtime(tmp_path: Path, namespaces: Namespaces) -> Iterator[Runtime]:
+@pytest.fixture(params=BOTH)
+def runtime(
+    request: pytest.FixtureRequest, tmp_path: Path, namespaces: Namespaces
+) -> Iterator[Runtime]:
     """A node with three networks, the pod web on all of them, and everything in front of it."""
     node = make_node(tmp_path, namespaces)
     try:
         node.open()
         declare_three(node)
-        plugin = tmp_path / "danmpy-cni"
-        plugin.write_bytes(render_plugin(find_interpreter()))
-        plugin.chmod(0o755)
+        plugin = make_shim(request.param, tmp_path)
         handler = CniHandler(node.attacher, CniMetrics(CollectorRegistry()))
         server = CniServer(tmp_path / "cni.sock", handler.answer)
         server.start()

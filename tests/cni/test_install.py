@@ -17,6 +17,7 @@ from danmpy.attach.delegate_confs import OWN_TYPES
 from danmpy.cni import shim
 from danmpy.cni.install import (
     CONFLIST_NAME,
+    DEFAULT_SOCKET,
     PLUGIN_NAME,
     find_interpreter,
     install,
@@ -24,7 +25,9 @@ from danmpy.cni.install import (
     render_conflist,
     render_plugin,
 )
+from danmpy.cni.kinds import ShimKind
 from danmpy.errors import ConflictError, HostError
+from support.shims import make_shim
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_what_was_altered_is_put_right(dirs: tuple[Path, Path]) -> None:
 
 
 def test_the_configuration_list_is_one_that_runtimes_old_and_new_load() -> None:
-    document = json.loads(render_conflist(shim.DEFAULT_SOCKET))
+    document = json.loads(render_conflist(DEFAULT_SOCKET))
     assert document == {
         "cniVersion": "1.0.0",
         "cniVersions": list(SUPPORTED_VERSIONS),
@@ -82,7 +85,7 @@ def test_a_socket_of_one_s_own_stands_in_the_configuration(dirs: tuple[Path, Pat
     (plugin,) = json.loads((dirs[1] / CONFLIST_NAME).read_text())["plugins"]
     assert plugin["socket"] == "/run/other.sock"
     assert shim.socket_path({}, (dirs[1] / CONFLIST_NAME).read_bytes()) == shim.DEFAULT_SOCKET
-    assert shim.socket_path({}, json.dumps(plugin).encode()) == "/run/other.sock"
+    assert shim.socket_path({}, json.dumps(plugin).encode()) == b"/run/other.sock"
 
 
 def test_removal_takes_both_and_leaves_strangers_and_directories(dirs: tuple[Path, Path]) -> None:
@@ -162,6 +165,70 @@ def test_a_file_where_a_directory_should_be_is_named_and_nothing_half_written_is
 def test_an_interpreter_that_the_kernel_cannot_start_from_a_script_is_refused(path: str) -> None:
     with pytest.raises(HostError, match="first line"):
         render_plugin(Path(path))
+
+
+@pytest.fixture
+def native(tmp_path: Path) -> Path:
+    """The native program as a build of the package leaves it."""
+    return make_shim("native", tmp_path / "package")
+
+
+def test_the_native_program_is_preferred_and_either_can_be_asked_for(
+    dirs: tuple[Path, Path], native: Path
+) -> None:
+    plugin = dirs[0] / PLUGIN_NAME
+    for kind, content, word in (
+        (ShimKind.AUTO, native.read_bytes(), "native"),
+        (ShimKind.PYTHON, render_plugin(find_interpreter()), "script"),
+        (ShimKind.NATIVE, native.read_bytes(), "native"),
+    ):
+        report = install(*dirs, kind=kind, native=native)
+        assert plugin in report.changed
+        assert word in report.about
+        assert plugin.read_bytes() == content
+        assert stat.S_IMODE(plugin.stat().st_mode) == 0o755
+        done = subprocess.run([plugin], capture_output=True, env={"CNI_COMMAND": "VERSION"})
+        assert json.loads(done.stdout)["supportedVersions"] == list(SUPPORTED_VERSIONS)
+        assert install(*dirs, kind=kind, native=native).changed == ()
+        assert [path.name for path in dirs[0].iterdir()] == [PLUGIN_NAME]
+    assert plugin in remove(*dirs).changed
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "built without"),
+        (b"\x7fELF of another machine", "Exec format error"),
+        (b"#!/bin/sh\nexit 3\n", "exit status 3"),
+        (b"#!/bin/sh\necho '{}'\n", "does not work here"),
+        (b"#!/bin/sh\necho '[]'\n", "does not work here"),
+        (b"#!/bin/sh\nkill -9 $$\n", "exit status -9"),
+        (b"#!/bin/sh\necho no JSON\n", "does not run here"),
+    ],
+    ids=str,
+)
+def test_a_native_program_that_does_not_run_here_is_not_installed_and_the_reason_is_told(
+    dirs: tuple[Path, Path], tmp_path: Path, content: bytes | None, why: str
+) -> None:
+    program = tmp_path / "program"
+    if content is not None:
+        program.write_bytes(content)
+        program.chmod(0o755)
+    report = install(*dirs, native=program)
+    assert why in report.about
+    assert (dirs[0] / PLUGIN_NAME).read_bytes() == render_plugin(find_interpreter())
+    remove(*dirs)
+    with pytest.raises(HostError, match=why) as caught:
+        install(*dirs, kind=ShimKind.NATIVE, native=program)
+    assert "--shim python" in caught.value.hint
+    assert not any(path.exists() for folder in dirs for path in folder.iterdir())
+
+
+def test_a_native_program_without_leave_to_run_is_not_installed(
+    dirs: tuple[Path, Path], native: Path
+) -> None:
+    native.chmod(0o644)
+    assert "Permission denied" in install(*dirs, native=native).about
 
 
 def test_the_first_line_isolates_the_interpreter_and_the_rest_is_the_shim() -> None:

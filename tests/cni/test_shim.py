@@ -1,7 +1,11 @@
-"""The CNI entrypoint as a runtime starts it: a process, its environment, its two pipes."""
+"""The CNI entrypoint as a runtime starts it: a process, its environment, its two pipes.
+
+One suite for both shims. That they print the same bytes is in test_native.py.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -23,7 +27,8 @@ from danmpy.attach import wire
 from danmpy.attach.server import CniServer
 from danmpy.attach.wire import WireAnswer, WireRequest, encode_answer, read_request
 from danmpy.cni import shim
-from danmpy.cni.install import find_interpreter, render_plugin
+from danmpy.cni.install import find_interpreter
+from support.shims import ALL, make_shim
 
 CONF = {"cniVersion": "1.1.0", "name": "danmpy", "type": "danmpy-cni"}
 ENVIRON = {
@@ -51,6 +56,7 @@ class Ended:
 class Shim:
     """The installed file, and the socket that its configuration names."""
 
+    kind: str
     plugin: Path
     socket: Path
 
@@ -66,12 +72,10 @@ class Shim:
         return Ended(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Shim:
-    plugin = tmp_path / "danmpy-cni"
-    plugin.write_bytes(render_plugin(find_interpreter()))
-    plugin.chmod(0o755)
-    return Shim(plugin=plugin, socket=tmp_path / "cni.sock")
+@pytest.fixture(params=ALL)
+def installed(request: pytest.FixtureRequest, tmp_path: Path) -> Shim:
+    kind = request.param
+    return Shim(kind=kind, plugin=make_shim(kind, tmp_path), socket=tmp_path / "cni.sock")
 
 
 @contextmanager
@@ -188,6 +192,39 @@ def test_a_daemon_that_dies_while_it_answers_is_try_again_and_prints_nothing_els
     assert "broke off" in done.document["msg"]
 
 
+def test_a_daemon_that_announces_more_than_may_be_is_not_waited_for(installed: Shim) -> None:
+    waiting = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        read_request(connection.recv)
+        connection.sendall(b"\0" + (wire.MAX_BLOCK + 1).to_bytes(4, "big") + b"{")
+        assert waiting.wait(20)
+
+    with raw_daemon(installed.socket, serve):
+        done = installed.run()
+        waiting.set()
+    assert "broke off" in done.document["msg"]
+
+
+def test_an_error_for_a_stdout_that_is_closed_does_not_go_to_the_daemon(installed: Shim) -> None:
+    """The socket gets the number of the closed stdout."""
+    heard: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        read_request(connection.recv)
+        connection.sendall(b"\0")
+        connection.shutdown(socket.SHUT_WR)
+        heard.append(connection.recv(65536))
+
+    with raw_daemon(installed.socket, serve):
+        done = subprocess.run(
+            ["/bin/sh", "-c", 'exec "$0" >&-', installed.plugin],
+            input=installed.conf(),
+            env=ENVIRON,
+        )
+    assert (done.returncode, heard) == (1, [b""])
+
+
 def test_a_daemon_that_resets_the_connection_is_try_again(installed: Shim) -> None:
     def serve(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -198,15 +235,81 @@ def test_a_daemon_that_resets_the_connection_is_try_again(installed: Shim) -> No
 
 
 def test_a_daemon_that_never_answers_is_given_up(installed: Shim) -> None:
-    text = installed.plugin.read_text().replace("TIMEOUT_S = 60.0", "TIMEOUT_S = 0.2")
-    assert "TIMEOUT_S = 0.2" in text
-    installed.plugin.write_text(text)
+    make_shim(installed.kind, installed.plugin.parent, timeout_ms=200)
     waiting = threading.Event()
     with raw_daemon(installed.socket, lambda _: waiting.wait(5)):
         done = installed.run("STATUS")
         waiting.set()
     assert done.document["code"] == 50
     assert "timed out" in done.document["msg"]
+
+
+def test_a_daemon_that_takes_no_more_callers_is_waited_for_and_then_given_up(
+    installed: Shim,
+) -> None:
+    """Its backlog is full when a node boots and starts all its pods at once."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(installed.socket))
+        listener.listen(0)
+        with socket.socket(socket.AF_UNIX) as first:
+            first.connect(str(installed.socket))
+            caller = subprocess.Popen(
+                [installed.plugin], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRON
+            )
+            assert caller.stdin is not None
+            caller.stdin.write(installed.conf())
+            caller.stdin.close()
+            with pytest.raises(subprocess.TimeoutExpired):
+                caller.wait(0.3)
+            make_shim(installed.kind, installed.plugin.parent / "impatient", timeout_ms=200)
+            impatient = Shim(
+                kind=installed.kind,
+                plugin=installed.plugin.parent / "impatient" / "danmpy-cni",
+                socket=installed.socket,
+            )
+            assert "timed out" in impatient.run().document["msg"]
+            listener.accept()[0].close()
+            connection, _ = listener.accept()
+            with connection:
+                read_request(connection.recv)
+                connection.sendall(encode_answer(WireAnswer(status=0, stdout=b"at last")))
+    with caller:
+        assert caller.stdout is not None
+        assert caller.stdout.read() == b"at last"
+    assert caller.returncode == 0
+
+
+def test_more_than_the_daemon_takes_is_not_read_to_its_end(installed: Shim) -> None:
+    stdin = installed.conf(padding="x" * wire.MAX_BLOCK)
+    done = installed.run(stdin=stdin)
+    assert (done.status, done.document["code"]) == (1, 6)
+    assert str(wire.MAX_BLOCK) in done.document["msg"]
+    just = stdin.replace(b"x" * (len(stdin) - wire.MAX_BLOCK), b"", 1)
+    with daemon(installed.socket, lambda _: WireAnswer(status=0, stdout=b"taken")):
+        assert installed.run(stdin=just).stdout == b"taken"
+
+
+@pytest.mark.parametrize("socket_value", [5, None, "", "a\0b", ["/x"], {}, True])
+def test_a_socket_that_is_no_path_is_told_before_anybody_is_called(
+    installed: Shim, socket_value: object
+) -> None:
+    done = installed.run(stdin=installed.conf(socket=socket_value))
+    assert (done.status, done.document["code"]) == (1, 7)
+    assert "'socket'" in done.document["msg"]
+
+
+@pytest.mark.parametrize("stdin", [b"", b"[]", b'"x"', b"{", b"null", b"}{"])
+def test_what_is_no_object_is_told_where_no_daemon_can_tell(installed: Shim, stdin: bytes) -> None:
+    done = installed.run(stdin=stdin, DANMPY_SOCKET=str(installed.socket))
+    assert (done.status, done.document["code"]) == (1, 6)
+
+
+def test_strings_nested_without_end_are_no_danger(installed: Shim) -> None:
+    depth = 500_000
+    inner = '{"socket":"/nowhere","a":' * depth + "1" + "}" * depth
+    stdin = f'{{"a":{inner},"socket":{json.dumps(str(installed.socket))}}}'.encode()
+    with daemon(installed.socket, lambda _: WireAnswer(status=0, stdout=b"here")):
+        assert installed.run(stdin=stdin).stdout == b"here"
 
 
 @pytest.mark.parametrize("stdin", [b"", b"{", CONF, {"cniVersion": "0.4.0"}])
@@ -234,15 +337,18 @@ def test_a_closed_stdin_is_an_io_failure_except_for_version(installed: Shim) -> 
     assert (done.status, done.document["code"]) == (1, 5)
 
 
+@pytest.mark.parametrize("verb", ["VERSION", "ADD"])
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">/dev/full"])
-def test_an_answer_that_nobody_takes_ends_quietly(installed: Shim, redirection: str) -> None:
+def test_an_answer_that_nobody_takes_ends_quietly(
+    installed: Shim, redirection: str, verb: str
+) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", f'exec "$0" {redirection}', installed.plugin],
         input=installed.conf(),
         capture_output=True,
-        env={**ENVIRON, "CNI_COMMAND": "VERSION"},
+        env={**ENVIRON, "CNI_COMMAND": verb},
     )
-    assert done.returncode == (0 if redirection == "2>&-" else 1)
+    assert done.returncode == (0 if (redirection, verb) == ("2>&-", "VERSION") else 1)
     assert b"Traceback" not in done.stderr
 
 
@@ -274,6 +380,7 @@ def test_the_socket_comes_from_the_config_then_from_the_environment(installed: S
     assert shim.socket_path({}, without) == shim.DEFAULT_SOCKET
 
 
+@pytest.mark.parametrize("installed", ["python"], indirect=True)
 def test_a_call_that_succeeds_loads_no_module_but_the_socket_s(installed: Shim) -> None:
     """Each one more is paid by every pod: `json` alone takes as long as the whole call."""
 
@@ -298,6 +405,7 @@ def test_a_call_that_succeeds_loads_no_module_but_the_socket_s(installed: Shim) 
 
 def test_the_shim_speaks_the_daemon_s_framing() -> None:
     assert shim.MAGIC == wire.MAGIC
+    assert shim.MAX_BLOCK == wire.MAX_BLOCK
     assert {word.decode() for word in shim.FORWARDED} == set(wire.FORWARDED)
     assert shim.SUPPORTED == SUPPORTED_VERSIONS
     assert (
@@ -320,15 +428,18 @@ def test_the_text_under_a_key_is_what_a_json_parser_finds(
     data = json.dumps(document, indent=2 if indented else None, ensure_ascii=ascii_only).encode(
         "utf-8", "surrogatepass"
     )
-    value = document.get("socket")
-    found = shim.top_level(data, "socket")
-    if isinstance(value, str) and value.isprintable():
-        assert found == value
+    value = document.get("socket", ...)
+    found = shim.top_level(data, b"socket")
+    if value is ...:
+        assert found is None
+    elif isinstance(value, str) and value.isprintable():
+        assert found == value.encode()
     elif not isinstance(value, str):
-        assert found == ""
+        assert found == b""
 
 
 @given(st.binary())
 def test_whatever_stands_on_stdin_finding_the_socket_never_fails(data: bytes) -> None:
-    assert isinstance(shim.socket_path({}, data), str)
+    with contextlib.suppress(shim.CallError):
+        assert shim.socket_path({}, data)
     assert shim.requested_version(data)

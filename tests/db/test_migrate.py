@@ -19,8 +19,13 @@ from danmpy.db import migrate
 from danmpy.db.engine import open_engine, read, write
 from danmpy.db.errors import SchemaTooNewError
 from danmpy.errors import StoreError
+from danmpy.ipam.leases import LeaseRequest, LeaseStore
+from danmpy.ipam.registry import NetworkRegistry
 from danmpy.ipam.schema import metadata
+from danmpy.ipam.segments import SegmentStore
+from support.leasing import MovingClock, owner
 from support.processes import REPOSITORY, clean_environment, danmpy_argv
+from support.specs import DYNAMIC, network, tenant_key
 
 
 def test_an_empty_database_becomes_what_the_models_say(empty_url) -> None:
@@ -198,3 +203,50 @@ def test_migrations_inside_the_package_come_first(tmp_path, monkeypatch) -> None
     assert migrate.scripts_folder() == tmp_path / "migrations"
     (package / "migrations").mkdir()
     assert migrate.scripts_folder() == package / "migrations"
+
+
+def test_a_database_of_the_first_schema_goes_forwards_with_its_data(empty_url, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "HEAD", "0001")
+        migrate.upgrade(empty_url)
+    engine = open_engine(empty_url)
+    clock = MovingClock()
+    net = network(tenant_key("a"), v4="10.0.0.0/24", vni=700)
+    try:
+        with pytest.raises(StoreError, match="has schema 0001, older than"):
+            migrate.require_current(engine)
+        with write(engine) as connection:
+            connection.execute(text(_POOL))
+            connection.execute(text(_LEASE.format(address=_BYTES[engine.dialect.name])))
+            connection.execute(text(_ASSIGNMENT))
+
+        assert migrate.upgrade(empty_url) == ("0001", migrate.HEAD)
+
+        migrate.require_current(engine)
+        leases = LeaseStore(engine, clock, 120)
+        (kept,) = leases.held_by("c0")
+        assert str(kept.address) == "10.0.0.1/24"
+        assert NetworkRegistry(engine, clock).retire(net.key, net.uid).example == kept
+        (next_one,) = leases.bind(owner(), [LeaseRequest(interface="n", network=net, ip=DYNAMIC)])
+        assert str(next_one.address) == "10.0.0.2/24"
+        assert [each.id for each in SegmentStore(engine, clock).assigned()] == [700]
+    finally:
+        engine.dispose()
+
+
+# As release 1 wrote them.
+_POOL = (
+    "INSERT INTO pool (id, network, family, domain, subnet, shape) "
+    "VALUES (1, 'TenantNetwork/blue/a', 4, 'vxlan:ens4:700', '10.0.0.0/24', 'x')"
+)
+_BYTES = {"sqlite": "x'0a000001'", "postgresql": "'\\x0a000001'::bytea"}
+_LEASE = (
+    "INSERT INTO lease (id, pool_id, network, network_uid, domain, family, address, address_text, "
+    "prefix, interface, namespace, pod, container_id, node, mode, pooled, held_from) "
+    "VALUES (1000, 1, 'TenantNetwork/blue/a', 'uid-a', 'vxlan:ens4:700', 4, {address}, '10.0.0.1', "
+    "24, 'net1', 'blue', 'old', 'c0', 'n', 'dynamic', 1, 1)"
+)
+_ASSIGNMENT = (
+    "INSERT INTO segment_assignment (network, network_uid, profile, kind, number, assigned_at) "
+    "VALUES ('TenantNetwork/blue/a', 'uid-a', 'ens4', 'vxlan', 700, 1)"
+)

@@ -388,3 +388,11 @@ def test_the_watch_is_the_folders(folder: Folder) -> None:
         stop.set()
         thread.join(5)
     assert not thread.is_alive()
+
+
+def test_what_is_asked_for_one_pod_is_the_folder_of_now(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.write("pods.yaml", core_manifest("Pod", "web-0", "blue"))
+    intent = folder.source.read_for("blue", "web-0", "u")
+    assert ("blue", "web-0") in intent.pods
+    assert folder.source.read_for("blue", "nobody", "u") is intent is folder.source.read()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danmpy.api.annotations import ANNOTATIONS, parse_interfaces
-from danmpy.api.nodes import VTEPS
+from danmpy.api.nodes import OBSERVED_VTEPS, VTEPS
 from danmpy.api.specs import NetworkKey, NetworkKind, SegmentKey, SegmentKind
 from danmpy.errors import IntentError
 from danmpy.intent.documents import Document
@@ -229,6 +229,23 @@ def test_a_pod_keeps_what_networks_need() -> None:
     assert found.annotations == {ANNOTATIONS[0]: "[]"}
 
 
+def test_the_uid_of_a_static_pod_is_its_hash() -> None:
+    hashed = {"kubernetes.io/config.hash": "abc"}
+    pod = core_manifest("Pod", "etcd", "blue", annotations=hashed)
+    pod["metadata"]["uid"] = "u-1"
+    found = parse(pod).pods["blue", "etcd"]
+    assert (found.uid, found.config_hash, found.annotations) == ("u-1", "abc", {})
+    pod["metadata"]["annotations"] = {"kubernetes.io/config.hash": 7}
+    assert parse(pod).pods["blue", "etcd"].config_hash == ""
+
+
+def test_a_network_that_is_being_deleted_is_accepted_and_says_so() -> None:
+    going = network_manifest("ClusterNetwork", "c")
+    going["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z"
+    assert parse(going).networks[cluster_key("c")].terminating
+    assert not parse(network_manifest("ClusterNetwork", "c")).networks[cluster_key("c")].terminating
+
+
 @pytest.mark.parametrize("part", [None, 5, [], "x"])
 def test_a_pod_whose_parts_cannot_be_read_stays(part: Any) -> None:
     pod = core_manifest("Pod", "p", "blue", spec=part)
@@ -249,6 +266,21 @@ def test_a_broken_annotation_is_the_pods_own_affair() -> None:
     intent = parse(core_manifest("Pod", "p", "blue", annotations={ANNOTATIONS[0]: "[1"}))
     assert intent.problems == ()
     assert intent.pods["blue", "p"].annotations == {ANNOTATIONS[0]: "[1"}
+
+
+def test_what_a_node_found_counts_where_nobody_wrote_and_before_its_internal_address() -> None:
+    annotations = {OBSERVED_VTEPS: json.dumps({"ens4": "192.0.2.9", "ens5": "192.0.2.8"})}
+    status = {"addresses": [{"type": "InternalIP", "address": "198.51.100.1"}]}
+    (found,) = parse(core_manifest("Node", "n", annotations=annotations, status=status)).nodes
+    assert found.vteps_on("ens4") == (ip_address("192.0.2.9"),)
+    assert found.vteps_on("ens6") == (ip_address("198.51.100.1"),)
+    annotations[VTEPS] = json.dumps({"ens4": "192.0.2.1"})
+    (found,) = parse(core_manifest("Node", "n", annotations=annotations)).nodes
+    assert found.vteps_on("ens4") == (ip_address("192.0.2.1"),)
+    assert found.vteps_on("ens5") == (ip_address("192.0.2.8"),)
+    annotations = {OBSERVED_VTEPS: "nonsense"}
+    intent = parse(core_manifest("Node", "n", annotations=annotations))
+    assert (intent.problems, intent.nodes[0].vteps) == ((), {})
 
 
 def test_a_node_says_where_its_tunnels_end() -> None:

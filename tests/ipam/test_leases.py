@@ -444,3 +444,19 @@ def test_a_clock_that_goes_back_never_makes_leases_of_one_address_overlap(world)
 
     assert ended.to == ended.from_
     assert again.from_ >= ended.to
+
+
+def test_a_full_ipv4_pool_does_not_take_ipv6_addresses_that_begin_with_its_bytes(world) -> None:
+    """Addresses are compared as bytes: 2001:db8::1 lies between 32.1.13.184 and 32.1.13.185."""
+    net = network(tenant_key("a"), v4="32.1.13.184/30", v6="2001:db8::/120", vni=700)
+    six = LeaseRequest(interface="net1", network=net, ip6=DYNAMIC)
+    for pod in ("p0", "p1"):
+        world.leases.bind(owner(pod), [six])
+        world.leases.release(f"container-{pod}")
+    world.leases.bind(owner("p2"), [six])
+    world.bind(net, "p3")
+    world.bind(net, "p4")
+    world.wait(COOLDOWN + 1)
+
+    with pytest.raises(ExhaustedError, match=r"2 of 2 addresses held, 0 cooling down"):
+        world.bind(net, "p5")

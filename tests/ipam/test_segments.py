@@ -16,9 +16,17 @@ from danmpy.api.specs import (
     SegmentKind,
     TenantConfigSpec,
 )
-from danmpy.clock import wall_clock
+from danmpy.clock import to_rfc3339, wall_clock
 from danmpy.db.engine import open_engine
-from danmpy.ipam.segments import SEGMENT_ASSIGNED, Assignments, SegmentStore
+from danmpy.ipam import segments as segments_module
+from danmpy.ipam.nodereports import NodeNetwork, NodeReports
+from danmpy.ipam.segments import (
+    SEGMENT_ASSIGNED,
+    Assignments,
+    RecordedSegments,
+    SegmentStore,
+    StaleLeaderError,
+)
 from support.specs import cluster_key, danm_key, network, tenant_key
 
 
@@ -412,3 +420,251 @@ def test_the_assigned_segment_is_the_collision_domain_of_the_addresses(world) ->
     (spec,) = world.segments.assign(wanted, [SMALL]).networks.values()
 
     assert spec.domain == "vxlan:ens4:700"
+
+
+def blue_only(*profiles: HostDeviceProfile, name: str = "blue") -> TenantConfigSpec:
+    return TenantConfigSpec(name=name, host_devices=profiles, namespaces=frozenset({"blue"}))
+
+
+def test_a_namespace_that_a_config_names_uses_that_config_alone(world) -> None:
+    offers = [SMALL, blue_only(vlan((10, 10)))]
+    wanted = together(tenant("a"), tenant("b"), tenant("c", "red"), tenant("d", host_device="ens4"))
+
+    answer = world.segments.assign(wanted, offers)
+
+    assert ids(answer) == {"a": 10, "c": 700}
+    assert reasons(answer) == {"b": "RangeFull", "d": "RangeFull"}
+
+
+def test_a_namespace_that_no_config_serves_is_told_so(world) -> None:
+    answer = world.segments.assign(together(tenant("a", "red")), [blue_only(vlan((10, 10)))])
+
+    (problem,) = answer.problems.values()
+    assert problem.reason == "NoTenantConfig"
+    assert "no TenantConfig serves namespace red" in problem.message
+
+
+def test_a_config_for_its_namespace_takes_nothing_away_that_it_has(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+
+    later = [SMALL, blue_only(vlan((10, 19)))]
+    answer = world.segments.assign(together(tenant("a"), tenant("b")), later)
+    assert ids(answer) == {"a": 700, "b": 10}
+
+
+# What is recorded.
+
+
+def test_stored_tells_what_is_recorded_and_never_chooses(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+    before = world.rows("SELECT * FROM segment_assignment"), world.rows("SELECT * FROM event")
+    wanted = together(tenant("a"), tenant("b"), tenant("c", backend="bridge"))
+
+    answer = world.segments.stored(wanted, [SMALL])
+
+    assert ids(answer) == {"a": 700, "c": None}
+    assert answer.networks[tenant_key("a")].host_device == "ens4"
+    assert reasons(answer) == {"b": "AssignmentPending"}
+    assert "controller" in answer.problems[tenant_key("b")].message
+    assert before == (
+        world.rows("SELECT * FROM segment_assignment"),
+        world.rows("SELECT * FROM event"),
+    )
+
+
+def test_stored_needs_no_tenant_config_for_what_is_assigned(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+
+    assert ids(world.segments.stored(together(tenant("a")), [])) == {"a": 700}
+
+
+def test_a_record_of_an_earlier_object_of_the_name_counts_as_none(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+    world.wait(60)
+
+    answer = world.segments.stored(together(tenant("a", uid="another")), [SMALL])
+    assert reasons(answer) == {"a": "AssignmentPending"}
+    assert answer.kept == frozenset()
+    assert [item.network for item in world.segments.assigned()] == ["TenantNetwork/blue/a"]
+
+
+def test_a_network_that_asks_for_another_device_waits_and_its_device_stays(world) -> None:
+    offers = [config(vxlan((700, 702)), vlan((10, 19), name="ens5"))]
+    answer = world.segments.assign(together(tenant("a", host_device="ens4")), offers)
+    segment = answer.networks[tenant_key("a")].segment
+
+    moved = world.segments.stored(together(tenant("a", host_device="ens5")), offers)
+    assert reasons(moved) == {"a": "AssignmentPending"}
+    assert moved.kept == {segment}
+
+
+def test_a_network_that_is_not_seen_keeps_its_record_and_its_wire(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL])
+    world.wait(60)
+
+    late = network(cluster_key("c"), vni=700)
+    answer = world.segments.stored(together(late), [SMALL])
+    assert reasons(answer) == {"c": "SegmentTaken"}
+    kept = world.segments.stored({}, [SMALL], keep=frozenset({tenant_key("a")})).kept
+    assert [segment.id for segment in kept] == [700]
+
+
+def test_nodes_of_a_cluster_go_by_the_record(world) -> None:
+    recorded = RecordedSegments(world.segments)
+    wanted = together(tenant("a"), tenant("b"))
+    world.segments.assign(together(tenant("a")), [SMALL])
+    asked = {"keep": frozenset(), "claims": frozenset(), "nodes": frozenset({"n"})}
+
+    assert recorded.assign(wanted, [SMALL], **asked, complete=True) == world.segments.stored(
+        wanted, [SMALL]
+    )
+    assert ids(recorded.current(wanted, [SMALL], **asked)) == {"a": 700}
+    recorded.assign({}, [SMALL], **asked, complete=True)
+    assert len(world.segments.assigned()) == 1
+
+
+# Ids that nodes still have devices for.
+
+ONE = config(vxlan((700, 700)))
+
+
+def report(world, node: str, segment: str = "vxlan:ens4:700") -> NodeReports:
+    reports = NodeReports(world.engine, world.clock)
+    reports.write(node, {"x": NodeNetwork(network="x", segment=segment, device="vx", ready=True)})
+    return reports
+
+
+def test_a_released_id_rests_until_no_node_has_its_device(world) -> None:
+    nodes = frozenset({"n1", "n2", "n3"})
+    world.segments.assign(together(tenant("a")), [ONE], nodes=nodes)
+    for node in ("n1", "n2", "gone"):
+        report(world, node)
+    world.wait(60)
+    world.segments.assign({}, [ONE], nodes=nodes)
+    world.wait(700)
+
+    wanted = together(tenant("b"))
+    answer = world.segments.assign(wanted, [ONE], nodes=nodes)
+    assert reasons(answer) == {"b": "RangeFull"}
+    message = answer.problems[tenant_key("b")].message
+    assert "1 released but still on nodes (vxlan 700 on n1 and 1 more)" in message
+    assert reasons(world.segments.current(wanted, [ONE], nodes=nodes)) == {"b": "RangeFull"}
+
+    report(world, "n1", segment="")
+    answer = world.segments.assign(wanted, [ONE], nodes=nodes)
+    assert "(vxlan 700 on n2)" in answer.problems[tenant_key("b")].message
+    # A node that is no more blocks nothing.
+    assert ids(world.segments.assign(wanted, [ONE], nodes=nodes - {"n2"})) == {"b": 700}
+
+
+def test_without_nodes_only_the_cool_down_counts(world) -> None:
+    report(world, "n1")
+
+    assert ids(world.segments.assign(together(tenant("a")), [ONE])) == {"a": 700}
+
+
+def test_a_vni_that_a_node_has_on_another_parent_is_the_same_wire(world) -> None:
+    report(world, "n1", "vxlan:ens9:700")
+
+    answer = world.segments.assign(together(tenant("a")), [SMALL], nodes=frozenset({"n1"}))
+    assert ids(answer) == {"a": 701}
+
+
+@pytest.mark.parametrize("text", ["nonsense", "vxlan:ens4:x", "vlan:ens4:700", ":::"])
+def test_other_words_of_nodes_block_nothing(world, text) -> None:
+    report(world, "n1", text)
+
+    answer = world.segments.assign(together(tenant("a")), [ONE], nodes=frozenset({"n1"}))
+    assert ids(answer) == {"a": 700}
+
+
+def test_a_device_that_nodes_have_for_its_holder_takes_nothing_away(world) -> None:
+    wanted, nodes = together(tenant("a"), tenant("b")), frozenset({"n1"})
+    world.segments.assign(together(tenant("a")), [SMALL])
+    report(world, "n1")
+
+    assert ids(world.segments.assign(wanted, [SMALL], nodes=nodes)) == {"a": 700, "b": 701}
+
+
+def test_a_full_range_says_until_when_ids_cool_down_and_says_the_same_again(world) -> None:
+    world.segments.assign(together(tenant("a")), [ONE])
+    world.wait(60)
+
+    first = world.segments.assign(together(tenant("b")), [ONE])
+    ready = world.rows("SELECT ready_at FROM segment_assignment")[0][0]
+    message = first.problems[tenant_key("b")].message
+    assert f"1 cooling down (the first until {to_rfc3339(ready)})" in message
+    assert world.segments.assign(together(tenant("b")), [ONE]) == first
+
+
+@pytest.mark.parametrize("seconds", [0, 30])
+def test_the_cool_down_is_as_long_as_it_is_set(world, seconds) -> None:
+    store = SegmentStore(world.engine, world.clock, seconds)
+    store.assign(together(tenant("a")), [ONE])
+    world.wait(60)
+    answer = store.assign({}, [ONE])
+
+    if seconds:
+        assert ids(store.assign(together(tenant("b")), [ONE])) == {}
+        world.wait(seconds + 1)
+    answer = store.assign(together(tenant("b")), [ONE])
+    assert ids(answer) == {"b": 700}
+
+
+# Terms.
+
+
+def test_a_leader_whose_term_is_over_changes_nothing(world) -> None:
+    world.segments.assign(together(tenant("a")), [SMALL], term=3)
+    world.segments.assign(together(tenant("a")), [SMALL], term=4)
+    world.wait(60)
+    before = world.rows("SELECT * FROM segment_assignment"), world.rows("SELECT * FROM meta")
+
+    for wanted in (together(tenant("a")), together(tenant("b")), {}):
+        with pytest.raises(StaleLeaderError, match="term 3 is over: a controller of term 4"):
+            world.segments.assign(wanted, [SMALL], term=3)
+    assert before == (
+        world.rows("SELECT * FROM segment_assignment"),
+        world.rows("SELECT * FROM meta"),
+    )
+    assert world.segments.last_term() == 4
+
+
+def test_a_new_term_counts_from_its_first_look_also_when_nothing_had_to_be_written(world) -> None:
+    assert world.segments.last_term() == 0
+    world.segments.assign({}, [SMALL], term=9)
+    assert world.segments.last_term() == 9
+
+    world.segments.assign({}, [SMALL], term=10)
+    with pytest.raises(StaleLeaderError):
+        world.segments.assign(together(tenant("a")), [SMALL], term=9)
+    assert ids(world.segments.assign(together(tenant("a")), [SMALL], term=10)) == {"a": 700}
+
+
+def test_who_has_no_term_may_assign_whatever_the_last_one_was(world) -> None:
+    world.segments.assign({}, [SMALL], term=9)
+
+    assert ids(world.segments.assign(together(tenant("a")), [SMALL])) == {"a": 700}
+
+
+def test_a_leader_that_slept_in_the_middle_of_its_look_is_stopped_at_its_write(
+    world, database_url, monkeypatch
+) -> None:
+    """The term is looked at again behind the lock: the look before it proves nothing."""
+    stale = SegmentStore(world.engine, world.clock)
+    stale.assign({}, [SMALL], term=1)
+    other = open_engine(database_url)
+    real = segments_module.run_write
+
+    def sleep_first(engine, work):
+        monkeypatch.setattr(segments_module, "run_write", real)
+        SegmentStore(other, world.clock).assign(together(tenant("b")), [SMALL], term=2)
+        return real(engine, work)
+
+    monkeypatch.setattr(segments_module, "run_write", sleep_first)
+    try:
+        with pytest.raises(StaleLeaderError):
+            stale.assign(together(tenant("a")), [SMALL], term=1)
+    finally:
+        other.dispose()
+    assert [item.network for item in world.segments.assigned()] == ["TenantNetwork/blue/b"]

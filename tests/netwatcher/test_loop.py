@@ -18,6 +18,7 @@ from danmpy.api.specs import (
     HostDeviceProfile,
     NetworkKey,
     NetworkSpec,
+    NodeSpec,
     SegmentKey,
     SegmentKind,
     TenantConfigSpec,
@@ -78,6 +79,7 @@ class Wishes:
         *,
         keep: frozenset[NetworkKey] = frozenset(),
         claims: frozenset[SegmentKey] = frozenset(),
+        nodes: frozenset[str] = frozenset(),
     ) -> Assignments:
         if self.store_error:
             raise self.store_error
@@ -109,6 +111,13 @@ def reason(report: LookReport, key: NetworkKey) -> str:
     return found
 
 
+def test_a_report_says_where_this_node_s_tunnels_end(bench: Bench) -> None:
+    bench.wishes.want(on(S700, BLUE), on(vlan("ens4", 7), SHARED))
+    assert bench.watcher.look().vteps == {"ens4": (ip_address("192.0.2.1"),)}
+    bench.wishes.read_error = ClusterError("away", hint="wait")
+    assert bench.watcher.look().vteps == {"ens4": (ip_address("192.0.2.1"),)}
+
+
 # One look.
 
 
@@ -129,12 +138,24 @@ def test_the_second_look_has_nothing_to_do(bench: Bench) -> None:
     assert bench.watcher.look().steps == ()
 
 
-def test_the_assigner_hears_of_rejected_networks_claims_and_completeness(bench: Bench) -> None:
+def test_the_assigner_hears_of_refusals_claims_completeness_and_nodes(
+    bench: Bench,
+) -> None:
     problem = Problem(where="a:1", subject="x", code="C", message="m", hint="h")
-    bench.wishes.want(rejected={BLUE: (problem,)}, claims=frozenset({S700}), complete=False)
+    bench.wishes.want(
+        rejected={BLUE: (problem,)},
+        claims=frozenset({S700}),
+        complete=False,
+        nodes=(NodeSpec(name="n1"), NodeSpec(name="n2")),
+    )
     bench.watcher.look()
     assert bench.wishes.asked == [
-        {"keep": frozenset({BLUE}), "claims": frozenset({S700}), "complete": False}
+        {
+            "keep": frozenset({BLUE}),
+            "claims": frozenset({S700}),
+            "complete": False,
+            "nodes": frozenset({"n1", "n2"}),
+        }
     ]
 
 

@@ -8,10 +8,11 @@ import pytest
 
 from danmpy.api.specs import NodeSpec
 from danmpy.kernel.hostlinks import HostFacts, LinkFacts, VxlanAttributes
-from danmpy.netwatcher.underlay import flood_of, group_of, local_vtep, overhead_of
+from danmpy.netwatcher.underlay import flood_of, group_of, local_vtep, overhead_of, own_vteps
 from danmpy.netwatcher.values import Flooding, WatchContext
+from support.fakehost import FakeHost
 from support.specs import tenant_key
-from support.watching import node, on, vxlan
+from support.watching import Want, node, on, vlan, vxlan
 
 SEGMENT = vxlan("ens4", 700)
 
@@ -115,3 +116,35 @@ def test_a_multicast_group_replaces_the_nodes_but_not_the_listed_remotes() -> No
 def test_this_node_is_no_peer_of_itself() -> None:
     flood = flood_of(SEGMENT, ip_address("192.0.2.1"), (), context(node("n1", ens4="192.0.2.1")))
     assert (flood.remotes, flood.missing) == (frozenset(), ())
+
+
+def test_this_node_goes_by_what_people_wrote_and_the_others_by_what_it_observed() -> None:
+    echo = NodeSpec(name="n1", observed={"ens4": (ip_address("2001:db8::1"),)})
+    late = nic("2001:db8::1/64", "192.0.2.9/24")
+    old = VxlanAttributes(vni=700, port=4789, local=ip_address("2001:db8::1"))
+    device = LinkFacts(index=3, name="vx700", vxlan=old)
+    # IPv4 came late, and nothing but its own echo speaks for IPv6.
+    assert local_vtep(late, SEGMENT, context(echo), device) == ip_address("192.0.2.9")
+    peer = NodeSpec(
+        name="n2",
+        vteps={"*": (ip_address("198.51.100.2"),)},
+        observed={"ens4": (ip_address("192.0.2.2"),)},
+    )
+    flood = flood_of(SEGMENT, ip_address("192.0.2.1"), (), context(peer))
+    assert flood.remotes == {ip_address("192.0.2.2")}
+
+
+def test_the_ends_of_this_node_are_told_by_the_parents_names_in_the_networks() -> None:
+    host = FakeHost()
+    host.put("ens4", addresses=("192.0.2.1/24",), up=True)
+    host.put("ens5", addresses=("2001:db8::1/64",), up=True)
+    want = Want(
+        on(vxlan("ens4", 700), tenant_key("a")),
+        on(vxlan("ens4", 701), tenant_key("b")),
+        on(vxlan("ens5", 702), tenant_key("c")),
+        on(vlan("ens4", 7), tenant_key("d")),
+    )
+    assert own_vteps(want.desired(host.read())) == {
+        "ens4": (ip_address("192.0.2.1"),),
+        "ens5": (ip_address("2001:db8::1"),),
+    }

@@ -58,10 +58,10 @@ class View:
     pods: dict[tuple[str, str], PodSpec] = field(default_factory=dict)
     missing: set[NetworkKey] = field(default_factory=set)
 
-    def read(self) -> Intent:
+    def read_for(self, namespace: str, name: str, uid: str) -> Intent:
         return Intent(pods=self.pods, networks=self.networks)
 
-    def read_networks(self, intent: Intent) -> NetworkView:
+    def read_networks(self, intent: Intent, asked: object = ()) -> NetworkView:
         return NetworkView(networks=intent.networks)
 
     def ready_device(self, network: NetworkKey) -> str:

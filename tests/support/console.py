@@ -172,7 +172,7 @@ class World:
 
     def look(self) -> None:
         """Let the netwatcher do its work once: assignments and devices."""
-        from danmpy.bootstrap import open_netwatcher
+        from danmpy.bootstrap.readers import open_netwatcher
 
         def work() -> None:
             with open_netwatcher(self.settings) as netwatcher:
@@ -183,7 +183,7 @@ class World:
 
     def resolved(self, key: NetworkKey) -> NetworkSpec:
         """A network with its assignment."""
-        from danmpy.bootstrap import open_intent, open_netwatcher
+        from danmpy.bootstrap.readers import open_intent, open_netwatcher
 
         found: list[NetworkSpec] = []
 
@@ -249,6 +249,6 @@ def hold(world: World, pod: str, *, ip: AddressAsk = DYNAMIC, node: str = "node-
     owner = LeaseOwner(
         namespace="blue", pod=pod, pod_uid=f"uid-{pod}", container_id=f"box-{pod}", node=node
     )
-    from danmpy.bootstrap import open_leases
+    from danmpy.bootstrap.readers import open_leases
 
     open_leases(world.settings).bind(owner, [request])

@@ -73,6 +73,24 @@ def has_uml() -> bool:
     return uml.unavailable_because() == ""
 
 
+@functools.cache
+def has_apiserver() -> bool:
+    """Are kube-apiserver, its etcd, and openssl for its keys here?"""
+    from support import apiserver
+
+    return all((apiserver.kube_apiserver(), apiserver.etcd(), shutil.which("openssl")))
+
+
+@functools.cache
+def has_kustomize() -> bool:
+    """Is there a kubectl with kustomize 4 or later? Since then it tells; Debian's does not."""
+    if shutil.which("kubectl") is None:
+        return False
+    argv = ("kubectl", "version", "--client", "--output", "json")
+    done = subprocess.run(argv, capture_output=True, text=True)
+    return "kustomizeVersion" in done.stdout
+
+
 REQUIREMENTS = {
     each.name: each
     for each in (
@@ -108,10 +126,21 @@ REQUIREMENTS = {
             remedy="install Debian's tcc and libc6-dev",
         ),
         Requirement(
+            name="cc",
+            met=lambda: shutil.which("cc") is not None,
+            remedy="install Debian's gcc and libc6-dev: tcc links nothing statically with glibc",
+        ),
+        Requirement(
             name="uml",
             met=has_uml,
             remedy="install Debian's user-mode-linux, kmod, tcc and libc6-dev",
         ),
+        Requirement(
+            name="apiserver",
+            met=has_apiserver,
+            remedy="run .ci/kube-apiserver and install Debian's etcd-server and openssl",
+        ),
+        Requirement(name="kustomize", met=has_kustomize),
     )
 }
 

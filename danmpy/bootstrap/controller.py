@@ -1,0 +1,187 @@
+"""The cluster daemon."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
+
+from danmpy.attach.upkeep import Job, Upkeep
+from danmpy.bootstrap.process import Schema, configure_logging, signals
+from danmpy.bootstrap.readers import open_cluster
+from danmpy.clock import wall_clock
+from danmpy.controller.admission import Admission, AdmissionSettings
+from danmpy.controller.certificate_sources import (
+    CertificateSource,
+    FolderCertificates,
+    SecretCertificates,
+)
+from danmpy.controller.facts import DatabaseFacts, LiveLookups
+from danmpy.controller.loops import Loop
+from danmpy.controller.ports import AdmissionPorts
+from danmpy.controller.reconcile import ReconcilePorts, Reconciler
+from danmpy.controller.registration import Registration, keep_registration
+from danmpy.controller.webhook import WebhookServer
+from danmpy.controller.webhook_service import WebhookService
+from danmpy.controller.writer import Writer
+from danmpy.db.engine import open_engine
+from danmpy.errors import IntentError
+from danmpy.health import HealthServer
+from danmpy.intent.cluster import ClusterSource
+from danmpy.ipam.audit import Audit
+from danmpy.ipam.nodereports import NodeReports
+from danmpy.ipam.registry import NetworkRegistry
+from danmpy.ipam.segments import SegmentStore
+from danmpy.kube.client import KubeClient
+from danmpy.kube.leader import Candidacy, LeaderElection
+from danmpy.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+def run_controller(settings: Settings) -> int:
+    """Run the cluster daemon until SIGTERM or SIGINT.
+
+    Raises:
+        IntentError: the settings name no cluster.
+        ClusterError: there is no usable kubeconfig.
+        HostError: the webhook's port cannot be had.
+        StoreError: the database's schema is newer than this release.
+    """
+    if settings.intent.source != "kubernetes":
+        raise IntentError(
+            "there is no cluster to control: the manifests come from a folder",
+            hint="set intent.source to kubernetes; a machine with a folder needs only danmpy node",
+            subject="intent.source",
+        )
+    configure_logging()
+    stop = threading.Event()
+    with ExitStack() as stack:
+        stack.enter_context(signals(stop.set))
+        _start(settings, stop, stack)
+        stop.wait()
+        _log.info("stopping")
+    return 0
+
+
+def _start(settings: Settings, stop: threading.Event, stack: ExitStack) -> None:
+    """Start every part; `stack` stops them in reverse."""
+    engine = open_engine(settings.database_url)
+    stack.callback(engine.dispose)
+    schema = Schema(settings)
+    schema.prepare()
+    client = open_cluster(settings)
+    stack.callback(client.close)
+    source = ClusterSource(client, node_name=None, keep_status=True)
+    registry = CollectorRegistry()
+    leader, loop = _loops(settings, client, engine, source, registry, stack)
+    webhook = _webhook(settings, client, engine, source, leader)
+    thread = threading.Thread(
+        target=source.watch, args=(loop.wake, stop), name="intent", daemon=True
+    )
+    thread.start()
+    stack.callback(thread.join, 2.0)
+    webhook.start()
+    stack.callback(webhook.close)
+    loop.start()
+    stack.callback(loop.close)
+    leader.start()
+    stack.callback(leader.close)
+    upkeep = Upkeep([Job(name="schema", every_s=2.0, run=schema.prepare)])
+    upkeep.start()
+    stack.callback(upkeep.close)
+    if settings.metrics.endpoint is not None:
+        health = HealthServer(
+            settings.metrics.endpoint, registry, lambda: _why_not_ready(source, webhook)
+        )
+        health.start()
+        stack.callback(health.close)
+    _log.info("running", webhook=settings.webhook.listen)
+
+
+def _why_not_ready(source: ClusterSource, webhook: WebhookService) -> str:
+    """Why this replica could not answer a review; empty when all is well.
+
+    What the leader fails at is no reason: reviews are then still answered.
+    """
+    if not source.read().complete:
+        return "not everything could be listed at the API server yet"
+    return webhook.ready()
+
+
+def _loops(
+    settings: Settings,
+    client: KubeClient,
+    engine: Engine,
+    source: ClusterSource,
+    registry: CollectorRegistry,
+    stack: ExitStack,
+) -> tuple[LeaderElection, Loop]:
+    """Who leads, and what the leader does."""
+    names = settings.controller
+    leader = LeaderElection(
+        client,
+        Candidacy(
+            namespace=names.namespace,
+            lease=names.lease,
+            identity=names.identity or f"{socket.gethostname()}-{os.getpid()}",
+        ),
+    )
+    writer = Writer(client, leader.leading)
+    stack.callback(writer.close)
+    ports = ReconcilePorts(
+        networks=source,
+        assigner=SegmentStore(engine, wall_clock, settings.ipam.segment_cooldown_seconds),
+        usage=Audit(engine, wall_clock).usage_of_all,
+        reports=NodeReports(engine, wall_clock),
+        registry=NetworkRegistry(engine, wall_clock),
+        leader=leader,
+        writer=writer,
+    )
+    loop = Loop(Reconciler(ports), leader, registry)
+    return leader, loop
+
+
+def _webhook(
+    settings: Settings,
+    client: KubeClient,
+    engine: Engine,
+    source: ClusterSource,
+    leader: LeaderElection,
+) -> WebhookService:
+    """The admission webhook, which every replica serves."""
+    given = settings.webhook
+    registration = Registration(
+        name=given.registration,
+        namespace=settings.controller.namespace,
+        service=given.service,
+        url=given.url,
+    )
+    facts = DatabaseFacts(
+        NetworkRegistry(engine, wall_clock),
+        NodeReports(engine, wall_clock),
+        SegmentStore(engine, wall_clock),
+    )
+    admission = Admission(
+        AdmissionPorts(wishes=source, facts=facts, lookups=LiveLookups(client)),
+        AdmissionSettings(
+            deny_pods=given.pods == "deny",
+            namespace=settings.controller.namespace,
+            naming_scheme=settings.cni.naming_scheme,
+        ),
+    )
+    certificates: CertificateSource = SecretCertificates(client, registration)
+    if given.cert_dir:
+        certificates = FolderCertificates(Path(given.cert_dir))
+    return WebhookService(
+        WebhookServer(given.endpoint, admission.answer),
+        certificates,
+        keep=lambda bundle: keep_registration(client, registration, bundle),
+        leading=leader.leading,
+    )

@@ -1,0 +1,147 @@
+"""Readers: what the commands need, also while the daemons are down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from danmpy.attach.delegates import Delegates
+from danmpy.attach.journal import AttachmentRecord, read_records
+from danmpy.clock import wall_clock
+from danmpy.db import migrate
+from danmpy.db.engine import open_engine
+from danmpy.intent.cluster import ClusterSource
+from danmpy.intent.folder import FolderSource
+from danmpy.ipam.audit import Audit
+from danmpy.ipam.findings import Finding
+from danmpy.ipam.invariants import violations
+from danmpy.ipam.leases import LeaseStore
+from danmpy.ipam.sealing import Ledger
+from danmpy.ipam.segments import RecordedSegments, SegmentStore
+from danmpy.kernel.links import HostLinks
+from danmpy.kube.client import KubeClient, open_client
+from danmpy.netwatcher.loop import Netwatcher, WatchPorts, WatchSettings
+from danmpy.netwatcher.mirror import Mirror, Refusal, read_refusals
+from danmpy.netwatcher.values import Flooding, LookReport
+from danmpy.settings import PREFIX, Settings
+
+Source = FolderSource | ClusterSource
+
+
+def open_intent(settings: Settings, *, pods_of: str | None = None) -> Source:
+    """The wishes; of a cluster with the pods of node `pods_of` only, or of all nodes.
+
+    Raises:
+        ClusterError: there is no usable kubeconfig.
+    """
+    if settings.intent.source == "folder":
+        return FolderSource(settings.intent.path)
+    return ClusterSource(open_cluster(settings), node_name=pods_of)
+
+
+def open_cluster(settings: Settings) -> KubeClient:
+    """The API server. Raises ClusterError as `open_intent`."""
+    kubeconfig = settings.intent.kubeconfig
+    return open_client(Path(kubeconfig) if kubeconfig else None)
+
+
+def open_audit(settings: Settings) -> Audit:
+    """The questions about who held what.
+
+    Raises:
+        StoreError: the database cannot be used.
+    """
+    return Audit(_ready_engine(settings), wall_clock)
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """The ledger. Raises StoreError as `open_audit`."""
+    return Ledger(_ready_engine(settings), wall_clock)
+
+
+def open_leases(settings: Settings) -> LeaseStore:
+    """The leases. Raises StoreError as `open_audit`."""
+    return LeaseStore(_ready_engine(settings), wall_clock, settings.ipam.cooldown_seconds)
+
+
+def find_violations(settings: Settings) -> tuple[Finding, ...]:
+    """What is not as it must be inside the database. Raises StoreError as `open_audit`."""
+    return violations(_ready_engine(settings))
+
+
+def open_delegates(settings: Settings) -> Delegates:
+    """The delegate plugins of this node."""
+    # Our own variables may hold the database's password: no other program's business.
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
+    return Delegates(settings.cni.conf_dir, settings.cni.bin_dirs, environ=environ)
+
+
+def read_attachments(settings: Settings) -> tuple[AttachmentRecord, ...]:
+    """What the node daemon of these settings has attached."""
+    return tuple(read_records(settings.state_dir / JOURNAL_FOLDER))
+
+
+@contextmanager
+def open_netwatcher(settings: Settings) -> Iterator[Netwatcher]:
+    """The netwatcher, not started: for previews; what it holds open is closed after the block."""
+    engine = open_engine(settings.database_url)
+    host = HostLinks()
+    try:
+        yield make_netwatcher(settings, engine, open_intent(settings), host)
+    finally:
+        host.close()
+        engine.dispose()
+
+
+JOURNAL_FOLDER = "attachments"
+REFUSALS_FILE = "refusals.json"
+
+
+def open_refusals(settings: Settings) -> Mapping[str, Refusal]:
+    """What the kernel refused to this node's daemon in its last look, by device."""
+    return read_refusals(settings.state_dir / REFUSALS_FILE)
+
+
+def _ready_engine(settings: Settings) -> Engine:
+    engine = open_engine(settings.database_url)
+    migrate.require_current(engine)
+    return engine
+
+
+def make_netwatcher(
+    settings: Settings,
+    engine: Engine,
+    source: Source,
+    host: HostLinks,
+    on_look: Callable[[], None] = lambda: None,
+) -> Netwatcher:
+    """The netwatcher of this node, not started; `on_look` hears of every look."""
+    store = SegmentStore(engine, wall_clock, settings.ipam.segment_cooldown_seconds)
+    refusals = Mirror(settings.state_dir / REFUSALS_FILE)
+
+    def publish(report: LookReport) -> None:
+        refusals.write(report)
+        on_look()
+
+    ports = WatchPorts(
+        source=source,
+        # In a cluster only the controller that leads assigns: nodes hear of a change at different
+        # times, and would undo each other's work.
+        assigner=store if isinstance(source, FolderSource) else RecordedSegments(store),
+        host=host,
+        conf_names=open_delegates(settings).conf_names,
+        publish=publish,
+        clock=wall_clock,
+    )
+    return Netwatcher(
+        ports,
+        WatchSettings(
+            node_name=settings.node_name,
+            flooding=Flooding(settings.vxlan.flooding),
+            port=settings.vxlan.port,
+        ),
+    )

@@ -1,0 +1,311 @@
+"""One look of the leader at all networks: finalizers, segments, farewells, status.
+
+Level-triggered: every look starts from the wishes, the objects and the database as they are now, so
+one that is cut off at any point is made good by the next, of whichever replica. On wishes that are
+not complete nothing is ended and nothing is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+
+from danmpy.api.limits import FINALIZER
+from danmpy.api.specs import NetworkKey, NetworkSpec, SegmentKey, TenantConfigSpec
+from danmpy.clock import Clock, monotonic, wall_clock
+from danmpy.controller.status import (
+    NetworkFacts,
+    compose_status,
+    is_urgent,
+    patch_of,
+)
+from danmpy.controller.writer import Patch, Writer
+from danmpy.intent.objects import NetworkObject
+from danmpy.intent.values import Intent
+from danmpy.ipam.nodereports import Realised
+from danmpy.ipam.profiles import Assignments
+from danmpy.ipam.registry import Holders
+from danmpy.ipam.values import NetworkUsage
+
+_log = structlog.get_logger(__name__)
+
+UNHEARD_S: Final = 3.0
+"""Seconds between a deletion being seen here and the end of a network without addresses: its pods
+are known only by the nodes' reports, which come a moment late."""
+
+USAGE_S: Final = 5.0
+"""Seconds between two countings of addresses, unless a network was not counted yet."""
+
+REPORTS_S: Final = 1.0
+"""Seconds between two readings of what the nodes report."""
+
+FORGET_S: Final = 30.0
+"""Seconds between two removals of what nodes said that are no more."""
+
+_NOTHING: Final = Realised(ready=0, failed=0, attached=0)
+
+
+class Networks(Protocol):
+    """The wishes and the objects that carry them (`intent.cluster.ClusterSource`)."""
+
+    def read(self) -> Intent:
+        """What was heard last."""
+
+    def network_objects(self) -> Mapping[NetworkKey, NetworkObject]:
+        """All networks, accepted or not."""
+
+
+class Assigner(Protocol):
+    """Who gives segments and remembers them (`ipam.segments.SegmentStore`)."""
+
+    def assign(  # noqa: PLR0913 - the wishes as they are kept everywhere
+        self,
+        networks: Mapping[NetworkKey, NetworkSpec],
+        tenant_configs: Sequence[TenantConfigSpec],
+        *,
+        keep: frozenset[NetworkKey],
+        claims: frozenset[SegmentKey],
+        complete: bool,
+        nodes: frozenset[str],
+        term: int,
+    ) -> Assignments:
+        """Assign and remember; a leader whose term is over is refused."""
+
+
+class Reports(Protocol):
+    """What the nodes say (`ipam.nodereports.NodeReports`)."""
+
+    def summary(self) -> Mapping[str, Realised]:
+        """By the text of a network's key."""
+
+    def forget(self, alive: frozenset[str]) -> int:
+        """Take away what other nodes said."""
+
+
+class Registry(Protocol):
+    """Who ends networks (`ipam.registry.NetworkRegistry`)."""
+
+    def retire(self, network: NetworkKey, uid: str) -> Holders:
+        """Close the network for ever unless somebody holds an address."""
+
+
+class Leadership(Protocol):
+    """Whether this replica leads (`kube.leader.LeaderElection`)."""
+
+    @property
+    def term(self) -> int:
+        """The number of this leadership."""
+
+    def leading(self) -> bool:
+        """Now?"""
+
+
+UsageOf = Callable[[Sequence[NetworkSpec]], Mapping[NetworkKey, NetworkUsage]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcilePorts:
+    """What the look works on."""
+
+    networks: Networks
+    assigner: Assigner
+    usage: UsageOf
+    reports: Reports
+    registry: Registry
+    leader: Leadership
+    writer: Writer
+    clock: Clock = wall_clock
+
+
+@dataclass(slots=True, kw_only=True)
+class _Counted:
+    """What was counted in the database, and when (monotonic seconds)."""
+
+    usage: Mapping[NetworkKey, NetworkUsage] = field(default_factory=dict)
+    usage_at: float = 0.0
+    realised: Mapping[str, Realised] = field(default_factory=dict)
+    realised_at: float = 0.0
+    forgot_at: float = 0.0
+
+
+class Reconciler:
+    """Keeps what it has counted between looks; used by one thread."""
+
+    def __init__(self, ports: ReconcilePorts) -> None:
+        self._ports = ports
+        self._counted = _Counted()
+        self._unheard_since: dict[str, float] = {}
+
+    def look(self) -> bool:
+        """One look; True when something is left that should be looked at again soon.
+
+        Raises:
+            StoreError: the database cannot be used; nothing was ended.
+        """
+        ports = self._ports
+        objects = ports.networks.network_objects()
+        intent = ports.networks.read()
+        if not ports.leader.leading():
+            return False
+        held, left = self._finalize(objects)
+        assignments = self._assign(intent, objects, held)
+        self._count(assignments, intent)
+        waits, going = self._part(objects, intent)
+        facts = {
+            key: self._facts(key, found, intent, assignments, waits)
+            for key, found in objects.items()
+            if key not in going
+        }
+        return self._tell(objects, facts) or left or bool(going)
+
+    # Finalizers
+
+    def _finalize(
+        self, objects: Mapping[NetworkKey, NetworkObject]
+    ) -> tuple[frozenset[NetworkKey], bool]:
+        """The networks that cannot vanish without us, and whether some are still missing.
+
+        Only those get a segment: one that vanished behind our back would leave pods on a wire that
+        somebody else is given.
+        """
+        missing = {
+            key: Patch(
+                key=key,
+                body={
+                    "metadata": {
+                        "resourceVersion": found.resource_version,
+                        "finalizers": [*found.finalizers, FINALIZER],
+                    }
+                },
+            )
+            for key, found in objects.items()
+            if FINALIZER not in found.finalizers and not found.terminating
+        }
+        done = self._ports.writer.write_all(list(missing.values()))
+        held = {key for key, found in objects.items() if FINALIZER in found.finalizers}
+        return frozenset(held | done), len(done) < len(missing)
+
+    # Segments
+
+    def _assign(
+        self,
+        intent: Intent,
+        objects: Mapping[NetworkKey, NetworkObject],
+        held: frozenset[NetworkKey],
+    ) -> Assignments:
+        wanted = {
+            key: network
+            for key, network in intent.networks.items()
+            if key in held and not network.terminating
+        }
+        # What exists and is not assigned in this look keeps what it has.
+        keep = frozenset({*objects, *intent.networks, *intent.rejected} - wanted.keys())
+        return self._ports.assigner.assign(
+            wanted,
+            intent.tenant_configs,
+            keep=keep,
+            claims=intent.claims,
+            complete=intent.complete,
+            nodes=frozenset(node.name for node in intent.nodes),
+            term=self._ports.leader.term,
+        )
+
+    # Counting
+
+    def _count(self, assignments: Assignments, intent: Intent) -> None:
+        counted, now = self._counted, monotonic()
+        if now - counted.realised_at > REPORTS_S:
+            counted.realised, counted.realised_at = self._ports.reports.summary(), now
+        known = assignments.networks.keys() <= counted.usage.keys()
+        if not known or now - counted.usage_at > USAGE_S:
+            counted.usage = self._ports.usage(list(assignments.networks.values()))
+            counted.usage_at = now
+        if intent.complete and now - counted.forgot_at > FORGET_S:
+            self._ports.reports.forget(frozenset(node.name for node in intent.nodes))
+            counted.forgot_at = now
+
+    # Farewells
+
+    def _part(
+        self, objects: Mapping[NetworkKey, NetworkObject], intent: Intent
+    ) -> tuple[Mapping[NetworkKey, str], frozenset[NetworkKey]]:
+        """What networks that are being deleted wait for; and those that were let go just now."""
+        leaving = {
+            key: found
+            for key, found in objects.items()
+            if found.terminating and FINALIZER in found.finalizers
+        }
+        uids = {found.uid for found in leaving.values()}
+        self._unheard_since = {u: at for u, at in self._unheard_since.items() if u in uids}
+        waits: dict[NetworkKey, str] = {}
+        free: list[Patch] = []
+        for key, found in leaving.items():
+            words = self._waits_for(key, found, intent.networks.get(key))
+            if words:
+                waits[key] = words
+                continue
+            rest = [name for name in found.finalizers if name != FINALIZER]
+            metadata = {"resourceVersion": found.resource_version, "finalizers": rest or None}
+            free.append(Patch(key=key, body={"metadata": metadata}))
+        return waits, self._ports.writer.write_all(free)
+
+    def _waits_for(self, key: NetworkKey, found: NetworkObject, network: NetworkSpec | None) -> str:
+        """Why the network cannot go yet; empty when it can, and then no pod gets on it any more."""
+        now = monotonic()
+        since = self._unheard_since.setdefault(found.uid, now)
+        attached = self._counted.realised.get(str(key), _NOTHING).attached
+        holders = self._ports.registry.retire(key, found.uid)
+        if holders.example is not None:
+            lease = holders.example
+            return (
+                f"{holders.count} addresses are held, such as {lease.address} by "
+                f"Pod/{lease.namespace}/{lease.pod}"
+            )
+        if attached:
+            return f"{attached} interfaces of pods are still on it"
+        without_addresses = network is None or (network.v4 is None and network.v6 is None)
+        if without_addresses and now - since < UNHEARD_S:
+            return "the nodes are asked whether pods are on it"
+        return ""
+
+    # Status
+
+    def _facts(
+        self,
+        key: NetworkKey,
+        found: NetworkObject,
+        intent: Intent,
+        assignments: Assignments,
+        waits: Mapping[NetworkKey, str],
+    ) -> NetworkFacts:
+        network = assignments.networks.get(key)
+        if network is not None and network.uid != found.uid:
+            network = None  # the wishes are a moment older or newer than the object
+        return NetworkFacts(
+            network=network,
+            rejected=intent.rejected.get(key, ()),
+            problem=assignments.problems.get(key),
+            usage=self._counted.usage.get(key),
+            realised=self._counted.realised.get(str(key), _NOTHING),
+            waits_for=waits.get(key, ""),
+        )
+
+    def _tell(
+        self,
+        objects: Mapping[NetworkKey, NetworkObject],
+        facts: Mapping[NetworkKey, NetworkFacts],
+    ) -> bool:
+        """Write what changed; True when something has to wait for its turn."""
+        now = self._ports.clock()
+        patches: list[Patch] = []
+        for key, each in facts.items():
+            found = objects[key]
+            status = compose_status(found, each, now)
+            body = patch_of(found, status)
+            if body:
+                urgent = is_urgent(found, status)
+                patches.append(Patch(key=key, body=body, subresource="status", urgent=urgent))
+        return self._ports.writer.write_rarely(patches)

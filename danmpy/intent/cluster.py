@@ -1,0 +1,336 @@
+"""Intent out of the API server of a cluster: listed when asked, or followed by watches.
+
+What was heard last holds while the server is away. About the one pod that is attached just now the
+server is asked itself when no watch has told of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from danmpy.api.annotations import default_networks, parse_interfaces
+from danmpy.api.specs import NetworkKey, NetworkKind, PodSpec
+from danmpy.clock import monotonic
+from danmpy.errors import DanmpyError, IntentError, NotReadyError
+from danmpy.intent.objects import (
+    Entry,
+    NetworkObject,
+    ObjectCache,
+    ObjectKey,
+    judge_object,
+    key_of,
+)
+from danmpy.intent.parse import merge
+from danmpy.intent.remembering import Memory
+from danmpy.intent.values import Intent, PodKey
+from danmpy.intent.watching import Notify
+from danmpy.kube.client import KubeClient, Object, Scope
+from danmpy.kube.errors import MissingError, UnreachableError
+from danmpy.kube.reflector import Pace, Reflector
+from danmpy.kube.resources import (
+    CLUSTER_NETWORKS,
+    DANM_NETS,
+    NADS,
+    NODES,
+    PODS,
+    RESOURCE_OF,
+    TENANT_CONFIGS,
+    TENANT_NETWORKS,
+    Resource,
+)
+
+_Change = Callable[[Resource, Callable[[], bool]], None]
+
+WAIT_S: Final = 1.0
+"""Seconds that an ADD waits for a watch to tell of a network that is there: more does not help,
+the runtime tries again."""
+
+_LIVE_S: Final = 2.0
+"""Seconds for one object that an ADD needs, twice: an ADD is to be answered within about 5 s."""
+
+_LIST_S: Final = 5.0
+"""Seconds for each page of a list that a command waits for."""
+
+_JOIN_S: Final = 1.0
+
+_WISHES: Final = (TENANT_CONFIGS, CLUSTER_NETWORKS, DANM_NETS, TENANT_NETWORKS, NODES)
+"""What a look needs, in the order in which it is merged; pods are beside it, they come and go."""
+
+
+class ClusterSource:
+    """The wishes in a cluster, the pods of `node_name` only; None: those of all nodes.
+
+    `keep_status`: keep whole networks for `network_objects`. Every method may be called from every
+    thread.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        node_name: str | None,
+        keep_status: bool = False,
+        pace: Pace | None = None,
+    ) -> None:
+        self._client = client
+        self._node_name = node_name
+        self._pace = pace or Pace()
+        self._changed = threading.Condition()
+        """Guards all that follows, and tells of every change of it."""
+        self._caches = {
+            resource: ObjectCache(resource, keep_status=keep_status)
+            for resource in (*_WISHES, PODS, NADS)
+        }
+        self._memory = Memory()
+        self._wishes: Intent | None = None
+        self._intent: Intent | None = None
+        self._watching = False
+        self._notify: Notify = lambda: None
+        self._reflectors: tuple[Reflector, ...] = ()
+
+    @property
+    def client(self) -> KubeClient:
+        """The API server that is asked."""
+        return self._client
+
+    # Reading
+
+    def read(self) -> Intent:
+        """The wishes of now; the very same object while nothing changed. Never raises.
+
+        While `watch` runs this is what was heard last. Else the server is asked, each time.
+        """
+        if not self._watching:
+            self._list_all()
+        with self._changed:
+            return self._current()
+
+    def _current(self) -> Intent:
+        if self._wishes is None:
+            judged = (one for kind in _WISHES for one in self._caches[kind].judged())
+            self._wishes = self._memory.completed(merge(judged))
+            self._intent = None
+        if self._intent is None:
+            pods = merge(self._caches[PODS].judged())
+            whole = [self._caches[kind] for kind in (*_WISHES, PODS)]
+            self._intent = replace(
+                self._wishes,
+                pods=pods.pods,
+                problems=(
+                    *(cache.problem for cache in whole if cache.problem is not None),
+                    *self._wishes.problems,
+                    *pods.problems,
+                ),
+                complete=all(cache.is_whole for cache in whole),
+            )
+        return self._intent
+
+    def network_objects(self) -> Mapping[NetworkKey, NetworkObject]:
+        """The networks as they were heard last, accepted or not; with `keep_status` only."""
+        with self._changed:
+            return {
+                entry.kept.key: entry.kept
+                for kind in NetworkKind
+                for entry in self._caches[RESOURCE_OF[kind]].entries.values()
+                if entry.kept is not None
+            }
+
+    def nads(self) -> Mapping[ObjectKey, str]:
+        """The configuration in each NetworkAttachmentDefinition; empty without that kind."""
+        with self._changed:
+            return {key: entry.config for key, entry in self._caches[NADS].entries.items()}
+
+    def _list_all(self) -> None:
+        """List everything once. A server that does not answer is not asked six times."""
+        away: DanmpyError | None = None
+        for kind in (*_WISHES, PODS, NADS):
+            sink = _Sink(self._caches[kind], self._change)
+            try:
+                if away is not None:
+                    raise away
+                pages = self._client.pages(self._scope(kind), timeout_s=_LIST_S)
+                sink.replace(item for page in pages for item in page.items)
+            except DanmpyError as error:
+                if isinstance(error, UnreachableError):
+                    away = error
+                sink.fail(error, missing=isinstance(error, MissingError), forget=True)
+
+    def _scope(self, kind: Resource) -> Scope:
+        if kind is not PODS or self._node_name is None:
+            return Scope(resource=kind)
+        return Scope(resource=kind, field_selector=f"spec.nodeName={self._node_name}")
+
+    # Watching
+
+    def watch(self, on_change: Notify, stop: threading.Event) -> None:
+        """Call `on_change` at once, and soon after every change that a look has to know of, until
+        `stop` is set; blocks.
+
+        A call only says "look again". Pods, statuses and the heartbeats of nodes cause none.
+        """
+        self._notify = on_change
+        with self._changed:
+            self._reflectors = tuple(
+                Reflector(
+                    self._client,
+                    self._scope(kind),
+                    _Sink(cache, self._change),
+                    pace=self._pace,
+                    optional=kind is NADS,
+                )
+                for kind, cache in self._caches.items()
+            )
+            self._watching = True
+        for reflector in self._reflectors:
+            reflector.start()
+        on_change()
+        stop.wait()
+        for reflector in self._reflectors:
+            reflector.stop()
+        deadline = monotonic() + _JOIN_S
+        for reflector in self._reflectors:
+            reflector.join(max(0.0, deadline - monotonic()))
+
+    def _change(self, kind: Resource, change: Callable[[], bool]) -> None:
+        """Change the cache of `kind`; `change` says whether a reader would see it."""
+        with self._changed:
+            if not change() or kind is NADS:
+                return
+            self._intent = None
+            if kind is not PODS:
+                self._wishes = None
+            self._changed.notify_all()
+        if kind is not PODS:
+            self._notify()
+
+    # One pod
+
+    def read_for(self, namespace: str, name: str, uid: str) -> Intent:
+        """As `read`, and about this pod as the API server has it when no watch has told of it.
+
+        A network that the pod names and that exists is waited for, up to `WAIT_S`.
+
+        Raises:
+            ClusterError: the API server had to be asked and did not answer.
+            NotReadyError: a network of the pod exists, and no watch has told of it in time.
+        """
+        intent = self.read()
+        pod = intent.pods.get((namespace, name))
+        if pod is None or (uid and not pod.is_uid(uid)):
+            pod = self._live_pod(namespace, name)
+            self._wake()
+            intent = _with_pod(intent, (namespace, name), pod)
+        if pod is None:
+            return intent
+        if not self._watching:
+            return intent
+        unheard = [key for key in _unheard(pod, intent) if self._is_there(key)]
+        if not unheard:
+            return intent
+        self._wake()
+        self._await(unheard, pod)
+        return _with_pod(self.read(), (namespace, name), pod)
+
+    def _live_pod(self, namespace: str, name: str) -> PodSpec | None:
+        if not namespace or not name:
+            return None
+        body = self._live(PODS, namespace, name)
+        value = None if body is None else judge_object(PODS, body).value
+        return value if isinstance(value, PodSpec) else None
+
+    def _is_there(self, network: NetworkKey) -> bool:
+        return self._live(RESOURCE_OF[network.kind], network.namespace, network.name) is not None
+
+    def _live(self, kind: Resource, namespace: str, name: str) -> Object | None:
+        """The object as the API server has it. Asked twice: an idle connection may be half open,
+        which shows only in a timeout, and the second time a new one is made."""
+        try:
+            try:
+                return self._client.get(kind, name, namespace, timeout_s=_LIVE_S)
+            except UnreachableError:
+                return self._client.get(kind, name, namespace, timeout_s=_LIVE_S)
+        except MissingError:
+            return None
+
+    def _await(self, networks: list[NetworkKey], pod: PodSpec) -> None:
+        def unheard() -> list[NetworkKey]:
+            return [
+                network
+                for network in networks
+                if (network.namespace, network.name)
+                not in self._caches[RESOURCE_OF[network.kind]].entries
+            ]
+
+        with self._changed:
+            if self._changed.wait_for(lambda: not unheard(), WAIT_S):
+                return
+            missing = ", ".join(map(str, unheard()))
+        raise NotReadyError(
+            f"{missing} exists, and this node has not heard of it yet",
+            hint="it is tried again; see the log for watches that fail",
+            subject=f"Pod/{pod.namespace}/{pod.name}",
+        )
+
+    def _wake(self) -> None:
+        for reflector in self._reflectors:
+            reflector.wake()
+
+
+def _with_pod(intent: Intent, key: PodKey, pod: PodSpec | None) -> Intent:
+    """`intent` with what the API server itself says of one pod."""
+    if intent.pods.get(key) is pod:
+        return intent
+    others = {each: value for each, value in intent.pods.items() if each != key}
+    return replace(intent, pods=others if pod is None else {**others, key: pod})
+
+
+def _unheard(pod: PodSpec, intent: Intent) -> Iterator[NetworkKey]:
+    """The networks of `pod` that are not in `intent`; a pod that names none gets the default."""
+    try:
+        asks = parse_interfaces(pod)
+    except IntentError:  # the pod is refused for that, whatever its networks are
+        return
+    known = intent.networks.keys() | intent.rejected.keys()
+    if asks:
+        yield from dict.fromkeys(ask.network for ask in asks if ask.network not in known)
+        return
+    defaults = default_networks(pod.namespace)
+    if known.isdisjoint(defaults):
+        yield from defaults
+
+
+class _Sink:
+    """Where the objects of one kind go (`kube.reflector.Sink`).
+
+    `change` does to the cache what it is given, guarded, and tells those who have to know.
+    """
+
+    def __init__(self, cache: ObjectCache, change: _Change) -> None:
+        self._cache = cache
+        self._change = change
+
+    def replace(self, objects: Iterator[Object]) -> None:
+        """These are all that there are."""
+        entries: dict[ObjectKey, Entry] = dict(map(self._cache.read, objects))
+        self._change(self._cache.resource, lambda: self._cache.set_all(entries))
+
+    def put(self, body: Object) -> None:
+        """This one is there now."""
+        key, entry = self._cache.read(body)
+        self._change(self._cache.resource, lambda: self._cache.set_one(key, entry))
+
+    def drop(self, body: Object) -> None:
+        """This one is gone."""
+        key = key_of(body)
+        self._change(self._cache.resource, lambda: self._cache.remove(key))
+
+    def fail(self, error: DanmpyError, *, missing: bool, forget: bool = False) -> None:
+        """The objects cannot be followed now; `forget`: nothing will follow what was read."""
+        words = str(error)
+        self._change(
+            self._cache.resource,
+            lambda: self._cache.set_failure(words, missing=missing, forget=forget),
+        )

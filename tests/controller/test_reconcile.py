@@ -1,0 +1,206 @@
+"""The leader's look, against a real API server and both databases."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from danmpy.api.limits import FINALIZER
+from danmpy.clock import wall_clock
+from danmpy.controller.reconcile import ReconcilePorts, Reconciler
+from danmpy.controller.writer import Writer
+from danmpy.intent.cluster import ClusterSource
+from danmpy.ipam.audit import Audit
+from danmpy.ipam.leases import LeaseOwner, LeaseRequest, LeaseStore
+from danmpy.ipam.nodereports import NodeNetwork, NodeReports
+from danmpy.ipam.registry import NetworkRegistry
+from danmpy.ipam.segments import SegmentStore, StaleLeaderError
+from danmpy.kube.client import open_client
+from support.apiserver import ApiServer
+from support.netns import wait_until
+from support.node import cluster_network, tenant_config, tenant_network
+
+pytestmark = pytest.mark.system
+
+PROFILE = {"name": "ens4", "vniType": "vxlan", "vniRange": "700-702"}
+BLUE = "TenantNetwork/blue/internal"
+
+
+@dataclass(slots=True)
+class Leadership:
+    term: int = 1
+    leads: bool = True
+
+    def leading(self) -> bool:
+        return self.leads
+
+
+class World:
+    """A controller's parts, of which the test makes every look itself."""
+
+    def __init__(self, api: ApiServer, engine: Engine) -> None:
+        self.api = api
+        self.engine = engine
+        self.client = open_client(api.kubeconfig())
+        self.source = ClusterSource(self.client, node_name=None, keep_status=True)
+        self.leader = Leadership()
+        self.writer = Writer(self.client, self.leader.leading, period_s=0.3)
+        self.reports = NodeReports(engine, wall_clock)
+        self.reconciler = self.replica(self.leader)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self.source.watch, args=(lambda: None, self._stop), daemon=True
+        )
+        self._thread.start()
+        wait_until(lambda: self.source.read().complete)
+
+    def replica(self, leader: Leadership) -> Reconciler:
+        engine = self.engine
+        return Reconciler(
+            ReconcilePorts(
+                networks=self.source,
+                assigner=SegmentStore(engine, wall_clock, 0),
+                usage=Audit(engine, wall_clock).usage_of_all,
+                reports=self.reports,
+                registry=NetworkRegistry(engine, wall_clock),
+                leader=leader,
+                writer=self.writer,
+            )
+        )
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.writer.close()
+        self.client.close()
+
+    def declare(self, *manifests: dict[str, Any]) -> None:
+        for manifest in manifests:
+            if namespace := manifest["metadata"].get("namespace"):
+                self.api.make_namespace(namespace)
+            self.api.apply(manifest)
+
+    def look_until(self, condition: Any, *, seconds: float = 10) -> None:
+        wait_until(
+            lambda: self.reconciler.look() is None or condition(), seconds=seconds, every=0.05
+        )
+
+    def network(self, name: str = "internal") -> dict[str, Any]:
+        return self.api.get("TenantNetwork", name, "blue") or {}
+
+    def number(self, name: str = "internal") -> int:
+        return int(self.network(name).get("status", {}).get("segment", {}).get("id", 0))
+
+    def ready(self, name: str = "internal") -> dict[str, Any]:
+        conditions = self.network(name).get("status", {}).get("conditions", [])
+        return next((each for each in conditions if each["type"] == "Ready"), {})
+
+
+@pytest.fixture
+def world(apiserver: ApiServer, engine: Engine) -> Iterator[World]:
+    made = World(apiserver, engine)
+    yield made
+    made.close()
+
+
+def test_a_network_gets_finalizer_segment_and_status_and_is_ready_when_a_node_says_so(
+    world: World,
+) -> None:
+    world.declare(tenant_config(PROFILE), tenant_network("internal", "blue", cidr="10.0.0.0/24"))
+    world.look_until(lambda: world.number() == 700)
+    assert FINALIZER in world.network()["metadata"]["finalizers"]
+    assert world.network()["spec"]["Options"] == {"cidr": "10.0.0.0/24"}
+    assert world.ready()["reason"] == "NoReports"
+    row = NodeNetwork(segment="vxlan:ens4:700", device="vx700", ready=True, network=BLUE)
+    world.reports.write("node-a", {BLUE: row})
+    world.look_until(lambda: world.ready().get("status") == "True")
+    assert world.network()["status"]["realised"] == "1/1"
+
+
+def test_a_full_range_is_said_and_an_id_that_becomes_free_is_given(world: World) -> None:
+    names = [f"net-{number}" for number in range(4)]
+    world.declare(tenant_config(PROFILE), *(tenant_network(each, "blue") for each in names))
+    world.look_until(lambda: sum(world.number(each) > 0 for each in names) == 3)
+    (late,) = (each for each in names if not world.number(each))
+    world.look_until(lambda: world.ready(late).get("reason") == "RangeFull")
+    gone = next(each for each in names if each != late)
+    freed = world.number(gone)
+    world.api.delete("TenantNetwork", gone, "blue")
+    # The first half minute of an assignment it is kept for nodes that read of it before us.
+    world.look_until(lambda: world.number(late) == freed, seconds=60)
+
+
+def test_a_tenantconfig_that_is_applied_again_forgets_nothing(world: World) -> None:
+    world.declare(tenant_config(PROFILE), tenant_network("internal", "blue"))
+    world.look_until(lambda: world.number() == 700)
+    world.api.delete("TenantConfig", "tenants")
+    world.declare(tenant_config(PROFILE), tenant_network("second", "blue"))
+    world.look_until(lambda: world.number("second") == 701)
+    assert world.number() == 700
+
+
+def test_a_network_that_is_deleted_under_a_pod_stays_until_the_pod_is_gone(world: World) -> None:
+    world.declare(tenant_config(PROFILE), tenant_network("internal", "blue", cidr="10.0.0.0/24"))
+    world.look_until(lambda: world.number() == 700)
+    spec = next(iter(world.source.read().networks.values()))
+    leases = LeaseStore(world.engine, wall_clock, 0)
+    owner = LeaseOwner(namespace="blue", pod="web-0", pod_uid="u", container_id="c", node="node-a")
+    ask = LeaseRequest(interface="eth0", network=spec, ip=_dynamic())
+    leases.bind(owner, [ask])
+    world.api.delete("TenantNetwork", "internal", "blue")
+    world.look_until(lambda: world.ready().get("reason") == "Terminating")
+    assert "Pod/blue/web-0" in world.ready()["message"]
+    leases.release("c")
+    world.look_until(lambda: not world.network())
+    with pytest.raises(Exception, match="is being deleted"):
+        leases.bind(owner, [ask])
+
+
+def test_a_network_without_addresses_waits_for_the_nodes(world: World) -> None:
+    world.declare(cluster_network("l2", host_device="ens4", vxlan=900))
+    network = "ClusterNetwork/l2"
+    world.look_until(lambda: "status" in (world.api.get("ClusterNetwork", "l2") or {}))
+    row = NodeNetwork(
+        network=network, segment="vxlan:ens4:900", device="vx900", ready=True, attached=1
+    )
+    world.reports.write("node-a", {network: row})
+    world.api.delete("ClusterNetwork", "l2")
+    wait_until(lambda: any(each.terminating for each in world.source.network_objects().values()))
+    for _ in range(3):
+        world.reconciler.look()
+    assert world.api.get("ClusterNetwork", "l2") is not None
+    world.reports.write("node-a", {})
+    world.look_until(lambda: world.api.get("ClusterNetwork", "l2") is None)
+
+
+def test_a_leader_whose_term_is_over_assigns_nothing(world: World) -> None:
+    world.declare(tenant_config(PROFILE), tenant_network("internal", "blue"))
+    world.look_until(lambda: world.number() == 700)
+    world.leader.term = 5
+    world.declare(tenant_network("second", "blue"))
+    world.look_until(lambda: world.number("second") == 701)
+    world.declare(tenant_network("third", "blue"))
+    wait_until(lambda: len(world.source.network_objects()) == 3)
+    with pytest.raises(StaleLeaderError):
+        world.replica(Leadership(term=4)).look()  # the finalizer comes first, and then the refusal
+    assert not world.number("third")
+
+
+def test_who_does_not_lead_touches_nothing(world: World) -> None:
+    world.declare(tenant_config(PROFILE), tenant_network("internal", "blue"))
+    wait_until(lambda: len(world.source.network_objects()) == 1)
+    world.leader.leads = False
+    world.reconciler.look()
+    assert "finalizers" not in world.network()["metadata"]
+    assert "status" not in world.network()
+
+
+def _dynamic() -> Any:
+    from danmpy.api.specs import AddressAsk, AddressMode
+
+    return AddressAsk(mode=AddressMode.DYNAMIC)

@@ -1,0 +1,97 @@
+"""Who leads: against a real API server, with a lease of a second so that nobody has to wait."""
+
+from __future__ import annotations
+
+import pytest
+
+from danmpy.kube.client import KubeClient, open_client
+from danmpy.kube.leader import Candidacy, LeaderElection, Timing
+from support.apiserver import ApiServer
+from support.netns import wait_until
+
+pytestmark = pytest.mark.system
+
+FAST = Timing(lease=1, give_up=0.7, tick=0.1)
+
+
+@pytest.fixture
+def client(apiserver: ApiServer) -> KubeClient:
+    apiserver.make_namespace("danmpy")
+    return open_client(apiserver.kubeconfig())
+
+
+def candidate(client: KubeClient, name: str, *, clock: object = None) -> LeaderElection:
+    options = {"clock": clock} if clock else {}
+    names = Candidacy(namespace="danmpy", lease="leader", identity=name)
+    return LeaderElection(client, names, timing=FAST, **options)  # type: ignore[arg-type]
+
+
+def test_one_of_two_leads_and_the_other_follows_when_it_closes(client: KubeClient) -> None:
+    first, second = candidate(client, "one"), candidate(client, "two")
+    first.start()
+    wait_until(first.leading)
+    second.start()
+    try:
+        for _ in range(5):
+            second.look()
+            assert not second.leading()
+        term = first.term
+        first.close()
+        assert not first.leading()
+        wait_until(second.leading, seconds=3)
+        assert second.term > term
+    finally:
+        first.close()
+        second.close()
+
+
+def test_a_leader_that_falls_silent_is_followed_only_after_its_lease(client: KubeClient) -> None:
+    first, second = candidate(client, "one"), candidate(client, "two")
+    first.look()
+    assert first.leading()
+    second.look()
+    assert not second.leading()
+    wait_until(lambda: second.look() or second.leading(), seconds=4)
+    assert not first.leading(), "it gave up before anybody could follow"
+    assert second.term == first.term + 1
+    first.look()
+    assert not first.leading()
+
+
+def test_a_clock_that_jumps_neither_takes_the_lead_nor_gives_it(client: KubeClient) -> None:
+    far = 4_000_000_000_000_000
+    first, second = candidate(client, "one"), candidate(client, "two", clock=lambda: far)
+    first.look()
+    for _ in range(3):
+        second.look()
+        first.look()
+    assert first.leading()
+    assert not second.leading()
+
+
+def test_a_leader_without_an_api_server_gives_up_and_leads_again_with_a_new_term(
+    client: KubeClient, apiserver: ApiServer
+) -> None:
+    leader = candidate(client, "one")
+    leader.start()
+    try:
+        wait_until(leader.leading)
+        term = leader.term
+        apiserver.kill()
+        wait_until(lambda: not leader.leading(), seconds=8)
+        apiserver.start()
+        wait_until(leader.leading, seconds=8)
+        assert leader.term > term
+    finally:
+        leader.close()
+
+
+def test_a_replica_that_was_restarted_under_its_name_leads_with_a_new_term(
+    client: KubeClient,
+) -> None:
+    before = candidate(client, "one")
+    before.look()
+    after = candidate(client, "one")
+    after.look()
+    assert after.leading()
+    assert after.term == before.term + 1
