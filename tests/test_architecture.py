@@ -38,7 +38,6 @@ WITHOUT_TEST_FILE = {
     "danmpy.ipam.releasing": "inside of LeaseStore.release: tests/ipam/test_leases*.py",
     "danmpy.ipam.rows": "rows as values, seen in every answer: tests/ipam/test_leases*.py",
     "danmpy.ipam.schema": "compared with the migrations: tests/db/test_migrate.py",
-    "danmpy.ipam.usage": "inside of Audit.usage: tests/ipam/test_audit.py",
     "danmpy.ipam.verifying": "inside of Ledger.verify: tests/ipam/test_sealing.py",
 }
 """Modules without a test file of their name, and why. Never for pure modules."""

@@ -2,8 +2,8 @@
 
 A request is ``DANMPY1\\n`` and three blocks, each a 4-byte big-endian length and that many bytes:
 the CNI environment (NUL-separated ``KEY=VALUE``), the shim's stdin, and one that is reserved and
-empty. An answer is one byte of exit status and one block of stdout. `danmpy.cni.shim` writes the
-same bytes with its own few lines, because it may import nothing of this package.
+empty. An answer is one byte of exit status and one block of stdout. The shims in `danmpy.cni` write
+the same bytes with their own few lines, because they may use nothing of this package.
 """
 
 from __future__ import annotations

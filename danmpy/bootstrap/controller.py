@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +28,7 @@ from danmpy.controller.loops import Loop
 from danmpy.controller.ports import AdmissionPorts
 from danmpy.controller.reconcile import ReconcilePorts, Reconciler
 from danmpy.controller.registration import Registration, keep_registration
-from danmpy.controller.webhook import WebhookServer
+from danmpy.controller.webhook import SWITCH_INTERVAL_S, WebhookServer
 from danmpy.controller.webhook_service import WebhookService
 from danmpy.controller.writer import Writer
 from danmpy.db.engine import open_engine
@@ -61,6 +62,7 @@ def run_controller(settings: Settings) -> int:
             subject="intent.source",
         )
     configure_logging()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(signals(stop.set))

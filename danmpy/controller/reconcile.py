@@ -28,6 +28,7 @@ from danmpy.intent.values import Intent
 from danmpy.ipam.nodereports import Realised
 from danmpy.ipam.profiles import Assignments
 from danmpy.ipam.registry import Holders
+from danmpy.ipam.segments import StaleLeaderError
 from danmpy.ipam.values import NetworkUsage
 
 _log = structlog.get_logger(__name__)
@@ -101,6 +102,9 @@ class Leadership(Protocol):
 
     def leading(self) -> bool:
         """Now?"""
+
+    def outgrow(self, term: int) -> None:
+        """Lead with a term above `term`, if the lease is still ours."""
 
 
 UsageOf = Callable[[Sequence[NetworkSpec]], Mapping[NetworkKey, NetworkUsage]]
@@ -203,15 +207,20 @@ class Reconciler:
         }
         # What exists and is not assigned in this look keeps what it has.
         keep = frozenset({*objects, *intent.networks, *intent.rejected} - wanted.keys())
-        return self._ports.assigner.assign(
-            wanted,
-            intent.tenant_configs,
-            keep=keep,
-            claims=intent.claims,
-            complete=intent.complete,
-            nodes=frozenset(node.name for node in intent.nodes),
-            term=self._ports.leader.term,
-        )
+        leader = self._ports.leader
+        try:
+            return self._ports.assigner.assign(
+                wanted,
+                intent.tenant_configs,
+                keep=keep,
+                claims=intent.claims,
+                complete=intent.complete,
+                nodes=frozenset(node.name for node in intent.nodes),
+                term=leader.term,
+            )
+        except StaleLeaderError as error:
+            leader.outgrow(error.last)
+            raise
 
     # Counting
 

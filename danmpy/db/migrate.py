@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
+from danmpy.clock import monotonic, sleep
 from danmpy.db.engine import open_engine, parse_url, patience, read, sqlite_path, write
 from danmpy.db.errors import SchemaTooNewError
 from danmpy.errors import StoreError
@@ -126,17 +127,30 @@ def _prepare_file(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Who held which address is not for every user of the machine.
         path.touch(mode=0o600)
-        connection = sqlite3.connect(path, timeout=_MIGRATION_WAIT_S)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        finally:
-            connection.close()
+        _switch_to_wal(path)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(
             f"sqlite:///{path}: {error}",
             hint="folder and file must be writable, on a local disk, and a SQLite database",
             subject="database",
         ) from error
+
+
+def _switch_to_wal(path: Path) -> None:
+    """Set the mode. SQLite does not wait for somebody else who is just setting it, so we do."""
+    deadline = monotonic() + _MIGRATION_WAIT_S
+    while True:
+        connection = sqlite3.connect(path, timeout=_MIGRATION_WAIT_S)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > deadline:
+                raise
+        else:
+            return
+        finally:
+            connection.close()
+        sleep(0.02)
 
 
 def _require_file(engine: Engine) -> None:

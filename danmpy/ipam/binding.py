@@ -320,16 +320,15 @@ class Binding:
         ordered = sorted(rows.values(), key=lambda row: (row["domain"], row["address"]))
         dialect = self.connection.dialect.name
         answers = self.connection.execute(_INSERT[dialect], ordered).all()
-        stored = {(row.domain, row.address): row.id for row in answers}
-        if any(row.retired for row in answers):
-            gone = {(row.domain, row.address) for row in answers if row.retired}
-            raise _being_deleted(
-                next(want for want, row in rows.items() if (row["domain"], row["address"]) in gone)
-            )
+        stored = {(row.domain, row.address): row for row in answers}
+        for want, row in rows.items():
+            answer = stored.get((row["domain"], row["address"]))
+            if answer is not None and answer.retired:
+                raise _being_deleted(want)
         if len(stored) < len(rows):
             raise collision()
         bound = {
-            want: lease_from({**row, "id": stored[row["domain"], row["address"]]})
+            want: lease_from({**row, "id": stored[row["domain"], row["address"]].id})
             for want, row in rows.items()
         }
         picked = {

@@ -119,7 +119,7 @@ class Realised:
 
 
 class NodeReports:
-    """The reports of all nodes. Not for several threads at once.
+    """The reports of all nodes. One thread writes; any may read.
 
     Raises (all methods):
         StoreError: the database is unreachable, busy for 5 s, read-only or of another schema.

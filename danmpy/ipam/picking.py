@@ -122,6 +122,12 @@ def _window(table: Any) -> Any:
     )
 
 
+def _of_family(table: Any) -> Any:
+    """In that window, and of that family: bytes of an IPv6 address may lie between IPv4 ones."""
+    return and_(_window(table), table.c.family == bindparam("family"))
+
+
+# What is busy need not be told apart by family: a number that the window lacks blocks nothing.
 _BUSY: Final = union_all(
     select(lease.c.address).where(_window(lease), _open),
     select(freed.c.address).where(_window(freed)),
@@ -139,7 +145,7 @@ _QUEUE: Final = (
 )
 _OTHER_QUEUES: Final = (
     _FREED.where(
-        _window(freed), or_(freed.c.pool_id.is_(None), freed.c.pool_id != bindparam("pool"))
+        _of_family(freed), or_(freed.c.pool_id.is_(None), freed.c.pool_id != bindparam("pool"))
     )
     .order_by(freed.c.ready_at, freed.c.address)
     .limit(bindparam("count"))
@@ -165,9 +171,9 @@ _TAKE_FREED: Final = delete(freed).where(
     freed.c.domain == bindparam("in_domain"), freed.c.address == bindparam("at_address")
 )
 _RELEASED: Final = select(freed.c.domain, freed.c.address, freed.c.released_at).where(any_of(freed))
-_COUNT_HELD: Final = select(func.count()).select_from(lease).where(_window(lease), _open)
+_COUNT_HELD: Final = select(func.count()).select_from(lease).where(_of_family(lease), _open)
 _COUNT_COOLING: Final = select(func.count(), func.min(freed.c.ready_at)).where(
-    _window(freed), freed.c.ready_at > bindparam("now"), ~_held_now
+    _of_family(freed), freed.c.ready_at > bindparam("now"), ~_held_now
 )
 
 
@@ -290,7 +296,8 @@ def _from_queues(connection: Connection, opened: OpenPool, count: int, now: int)
         if len(picks) == count:
             break
         rows = connection.execute(
-            _OTHER_QUEUES, {**asked, "domain": domain, **_bounds(family, first, last)}
+            _OTHER_QUEUES,
+            {**asked, "domain": domain, "family": family, **_bounds(family, first, last)},
         ).all()
         picks += _unused(opened, rows, count - len(picks))
     return picks
@@ -378,7 +385,7 @@ def exhausted(
     held = cooling = 0
     earliest: int | None = None
     for first, last in opened.space.ranges:
-        asked = {"domain": domain, "now": now, **_bounds(family, first, last)}
+        asked = {"domain": domain, "family": family, "now": now, **_bounds(family, first, last)}
         held += connection.execute(_COUNT_HELD, asked).scalar_one()
         resting, ready = connection.execute(_COUNT_COOLING, asked).one()
         cooling += resting

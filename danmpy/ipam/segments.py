@@ -105,7 +105,15 @@ _ALONE: Final = text("LOCK TABLE segment_assignment IN SHARE ROW EXCLUSIVE MODE"
 
 
 class StaleLeaderError(NotReadyError):
-    """Another controller has led since: what this one thinks may be out of date."""
+    """A controller of the later term `last` was here: what this one thinks may be out of date."""
+
+    def __init__(self, term: int, last: int) -> None:
+        super().__init__(
+            f"term {term} is over: a controller of term {last} has assigned segments since",
+            hint="that one works; after a restore or a deleted Lease the leader goes on above it",
+            subject="database",
+        )
+        self.last = last
 
 
 class SegmentStore:
@@ -222,15 +230,6 @@ class SegmentStore:
         with read(self._engine) as connection:
             return tuple(map(_holding, connection.execute(_OWNERS, wanted)))
 
-    def last_term(self) -> int:
-        """The latest term that assigned; 0 before the first. A new row of leaders starts above it.
-
-        Raises:
-            StoreError: the database cannot be used.
-        """
-        with read(self._engine) as connection:
-            return _last_term(connection)
-
     def _choose(
         self, connection: Connection, wanted: Wanted, nodes: frozenset[str], now: int
     ) -> Choice:
@@ -328,12 +327,7 @@ def _is_new_term(connection: Connection, term: int) -> bool:
     """
     last = _last_term(connection)
     if term < last:
-        raise StaleLeaderError(
-            f"term {term} is over: a controller of term {last} has assigned segments since",
-            hint="let that one work; when a new row of leaders began (its Lease was deleted), it "
-            f"has to start above {last}",
-            subject="database",
-        )
+        raise StaleLeaderError(term, last)
     return term > last
 
 

@@ -66,6 +66,7 @@ class LeaderElection:
         self._seen_at = 0.0
         self._renewed_at: float | None = None
         self._term = 0
+        self._outgrown = 0
         self._told = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leader", daemon=True)
@@ -80,6 +81,13 @@ class LeaderElection:
         """Does this replica lead at this moment?"""
         renewed = self._renewed_at
         return renewed is not None and monotonic() - renewed < self._timing.give_up
+
+    def outgrow(self, term: int) -> None:
+        """Lead with a term above `term`, if the lease is still ours at the next look.
+
+        A Lease that was deleted begins to count anew, while what its terms fenced remembers.
+        """
+        self._outgrown = max(self._outgrown, term)
 
     def start(self) -> None:
         """Take part."""
@@ -130,17 +138,18 @@ class LeaderElection:
         try:
             found = self._client.get(LEASES, mine.lease, mine.namespace)
         except MissingError:
-            self._client.create(LEASES, self._body({}, term=1), mine.namespace)
-            self._term = 1
+            self._term = self._outgrown + 1
+            self._client.create(LEASES, self._body({}, term=self._term), mine.namespace)
             return True
         spec: dict[str, Any] = found.get("spec") or {}
         holder, term = spec.get("holderIdentity") or "", int(spec.get("leaseTransitions") or 0)
-        if holder == mine.identity and self._told and term == self._term:
+        is_renewal = holder == mine.identity and self._told and term == self._term
+        if is_renewal and term > self._outgrown:
             return self._write(found, term)
         if holder and holder != mine.identity and not self._is_over(spec, now):
             return False
         # Also when the name is ours and we do not lead: an earlier process of this replica had it.
-        return self._write(found, term + 1)
+        return self._write(found, max(term, self._outgrown) + 1)
 
     def _is_over(self, spec: dict[str, Any], now: float) -> bool:
         """Has the lease been the same before our own eyes for as long as it lasts?"""

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from danmpy.attach.locks import WAIT_S, ContainerLocks
-from danmpy.cni.shim import TIMEOUT_S
+from danmpy.cni.shim import TIMEOUT_MS
 from danmpy.errors import NotReadyError
 
 
@@ -91,4 +91,4 @@ def test_waiting_for_a_stuck_operation_ends_and_the_lock_works_afterwards() -> N
 
 
 def test_a_daemon_that_waits_still_answers_before_the_shim_gives_up() -> None:
-    assert WAIT_S < TIMEOUT_S
+    assert WAIT_S < TIMEOUT_MS / 1000

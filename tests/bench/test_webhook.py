@@ -68,6 +68,36 @@ def reviews() -> list[bytes]:
     return [json.dumps(body).encode() for body in bodies]
 
 
+FLOOR = """
+import sys, time
+from danmpy.clock import wall_clock
+from danmpy.controller.certificates import renewed
+from danmpy.controller.webhook import WebhookServer
+served = renewed(None, ("127.0.0.1",), wall_clock()).served
+server = WebhookServer(("127.0.0.1", 0), lambda body: {"response": {"allowed": True}})
+server.bind()
+server.use(served)
+print(server.port, served.ca_bundle.hex(), flush=True)
+sys.stdin.read()
+"""
+"""The same server in a process that does nothing else and judges nothing."""
+
+
+@contextmanager
+def floor() -> Iterator[Caller]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", FLOOR], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        port, bundle = process.stdout.readline().split()
+        with closing(Caller(int(port), bytes.fromhex(bundle).decode())) as caller:
+            yield caller
+    finally:
+        process.kill()
+        process.communicate()
+
+
 class Caller:
     """What an API server does: kept connections, each for one review at a time."""
 
@@ -165,8 +195,12 @@ def test_reviews_in_a_cluster_of_a_thousand_networks(cluster: Cluster) -> None:
     print(
         f"\n{RATE} reviews a second over {SECONDS} s, {NETWORKS} networks, {os.cpu_count()} cores"
     )
-    with closing(caller):
-        report("quiet machine", measure(caller, bodies))
+    with closing(caller), floor() as nothing:
+        report("floor", measure(nothing, bodies))
+        quiet = report("reviews", measure(caller, bodies))
         with busy_cores():
-            p99 = report("both cores busy", measure(caller, bodies))
-    assert p99 < P99_MS
+            least = report("floor, both cores busy", measure(nothing, bodies))
+            busy = report("reviews, both cores busy", measure(caller, bodies))
+    assert quiet < P99_MS
+    # Where the scheduler alone takes that long, what counts is what we add.
+    assert busy < max(P99_MS, least + P99_MS / 2)

@@ -21,6 +21,9 @@ class Leadership:
     def leading(self) -> bool:
         return self.leads
 
+    def outgrow(self, term: int) -> None:
+        self.term = term + 1
+
 
 class Looks:
     """Counts looks; raises what it is told to."""

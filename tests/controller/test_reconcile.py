@@ -39,6 +39,9 @@ class Leadership:
     def leading(self) -> bool:
         return self.leads
 
+    def outgrow(self, term: int) -> None:
+        self.term = term + 1
+
 
 class World:
     """A controller's parts, of which the test makes every look itself."""
@@ -189,6 +192,19 @@ def test_a_leader_whose_term_is_over_assigns_nothing(world: World) -> None:
     with pytest.raises(StaleLeaderError):
         world.replica(Leadership(term=4)).look()  # the finalizer comes first, and then the refusal
     assert not world.number("third")
+
+
+def test_a_lease_that_was_deleted_locks_nobody_out(world: World) -> None:
+    world.declare(tenant_config(PROFILE), tenant_network("internal", "blue"))
+    world.leader.term = 7
+    world.look_until(lambda: world.number() == 700)
+    world.leader.term = 1
+    world.declare(tenant_network("second", "blue"))
+    wait_until(lambda: len(world.source.network_objects()) == 2)
+    with pytest.raises(StaleLeaderError):
+        world.reconciler.look()
+    assert world.leader.term == 8
+    world.look_until(lambda: world.number("second") == 701)
 
 
 def test_who_does_not_lead_touches_nothing(world: World) -> None:

@@ -80,6 +80,19 @@ def test_of_several_upgraders_at_once_one_works_and_the_others_find_it_done(empt
     assert sorted(results) == [("", migrate.HEAD), *[(migrate.HEAD, migrate.HEAD)] * 3]
 
 
+def test_a_new_file_is_prepared_by_many_at_once_and_none_fails(tmp_path) -> None:
+    """SQLite answers "locked" at once to who comes while another one sets the WAL mode."""
+    for turn in range(60):
+        start = threading.Barrier(6)
+
+        def prepare(_, path=tmp_path / f"{turn}" / "danmpy.db", start=start) -> None:
+            start.wait(timeout=10)
+            migrate._prepare_file(path)
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(prepare, range(6)))
+
+
 def test_an_upgrader_waits_for_another_writer_longer_than_an_add_would(sqlite_url) -> None:
     with sqlite3.connect(
         sqlite_url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False

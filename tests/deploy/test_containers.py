@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from danmpy.cni.install import CONFLIST_NAME, PLUGIN_NAME
-from danmpy.cni.shim import DEFAULT_SOCKET
+from danmpy.cni.install import CONFLIST_NAME, DEFAULT_SOCKET, PLUGIN_NAME
 from support.containers import Sandbox
 from support.databases import PostgresServer
 from support.deploying import DEPLOY, container, overlay, write_config

@@ -13,7 +13,7 @@ from danmpy.errors import ConflictError, ExhaustedError, IntentError, NotReadyEr
 from danmpy.ipam import binding
 from danmpy.ipam.audit import HistoryFilter
 from danmpy.ipam.leases import EndReason, LeaseRequest
-from support.leasing import owner
+from support.leasing import COOLDOWN, owner
 from support.specs import DYNAMIC, NONE, cluster_key, network, pool, static, tenant_key
 
 NET = network(tenant_key("internal"), v4="10.0.0.0/29", v6="2001:db8::/64", vni=700)
@@ -448,7 +448,9 @@ def test_a_clock_that_goes_back_never_makes_leases_of_one_address_overlap(world)
 
 def test_a_full_ipv4_pool_does_not_take_ipv6_addresses_that_begin_with_its_bytes(world) -> None:
     """Addresses are compared as bytes: 2001:db8::1 lies between 32.1.13.184 and 32.1.13.185."""
-    net = network(tenant_key("a"), v4="32.1.13.184/30", v6="2001:db8::/120", vni=700)
+    net = network(tenant_key("a"), v6="2001:db8::/120", vni=700)
+    whole = pool("32.1.13.0/24")
+    net = replace(net, v4=replace(whole, first=whole.first + 183, last=whole.first + 184))
     six = LeaseRequest(interface="net1", network=net, ip6=DYNAMIC)
     for pod in ("p0", "p1"):
         world.leases.bind(owner(pod), [six])

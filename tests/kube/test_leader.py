@@ -95,3 +95,24 @@ def test_a_replica_that_was_restarted_under_its_name_leads_with_a_new_term(
     after.look()
     assert after.leading()
     assert after.term == before.term + 1
+
+
+def test_a_leader_leads_above_a_term_that_others_remember(client: KubeClient) -> None:
+    leader = candidate(client, "one")
+    leader.look()
+    leader.outgrow(41)
+    leader.look()
+    assert leader.leading()
+    assert leader.term == 42
+    leader.look()
+    assert leader.term == 42
+
+
+def test_who_has_lost_the_lease_does_not_get_it_by_outgrowing(client: KubeClient) -> None:
+    first, second = candidate(client, "one"), candidate(client, "two")
+    first.look()
+    wait_until(lambda: second.look() or second.leading(), seconds=4)
+    first.outgrow(second.term)
+    first.look()
+    assert not first.leading()
+    assert second.leading()
