@@ -135,7 +135,7 @@ def _loops(
             identity=names.identity or f"{socket.gethostname()}-{os.getpid()}",
         ),
     )
-    writer = Writer(client, leader.leading)
+    writer = Writer(client, leader.leading, registry=registry)
     stack.callback(writer.close)
     ports = ReconcilePorts(
         networks=source,

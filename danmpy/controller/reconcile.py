@@ -34,8 +34,8 @@ from danmpy.ipam.values import NetworkUsage
 _log = structlog.get_logger(__name__)
 
 UNHEARD_S: Final = 3.0
-"""Seconds between a deletion being seen here and the end of a network without addresses: its pods
-are known only by the nodes' reports, which come a moment late."""
+"""Seconds between a deletion being seen here and the end of a network: pods that hold no address of
+it are known only by the nodes' reports, which come a moment late."""
 
 USAGE_S: Final = 5.0
 """Seconds between two countings of addresses, unless a network was not counted yet."""
@@ -142,6 +142,9 @@ class Reconciler:
         self._ports = ports
         self._counted = _Counted()
         self._unheard_since: dict[str, float] = {}
+        self._hurried: dict[str, object] = {}
+        """UID to the segment that was written at once: while its watch is late, a look finds the
+        network as it was before, and everything would be urgent again."""
 
     def look(self) -> bool:
         """One look; True when something is left that should be looked at again soon.
@@ -157,7 +160,7 @@ class Reconciler:
         held, left = self._finalize(objects)
         assignments = self._assign(intent, objects, held)
         self._count(assignments, intent)
-        waits, going = self._part(objects, intent)
+        waits, going = self._part(objects)
         facts = {
             key: self._facts(key, found, intent, assignments, waits)
             for key, found in objects.items()
@@ -207,13 +210,15 @@ class Reconciler:
         }
         # What exists and is not assigned in this look keeps what it has.
         keep = frozenset({*objects, *intent.networks, *intent.rejected} - wanted.keys())
+        # And a wire that it names by hand is nobody else's, as long as it exists.
+        named = {n.segment for key, n in intent.networks.items() if key not in wanted and n.segment}
         leader = self._ports.leader
         try:
             return self._ports.assigner.assign(
                 wanted,
                 intent.tenant_configs,
                 keep=keep,
-                claims=intent.claims,
+                claims=intent.claims | named,
                 complete=intent.complete,
                 nodes=frozenset(node.name for node in intent.nodes),
                 term=leader.term,
@@ -232,14 +237,16 @@ class Reconciler:
         if not known or now - counted.usage_at > USAGE_S:
             counted.usage = self._ports.usage(list(assignments.networks.values()))
             counted.usage_at = now
-        if intent.complete and now - counted.forgot_at > FORGET_S:
+        # Asked again, as forgetting knows no term: one that was frozen has an old list of nodes.
+        leads = self._ports.leader.leading()
+        if intent.complete and leads and now - counted.forgot_at > FORGET_S:
             self._ports.reports.forget(frozenset(node.name for node in intent.nodes))
             counted.forgot_at = now
 
     # Farewells
 
     def _part(
-        self, objects: Mapping[NetworkKey, NetworkObject], intent: Intent
+        self, objects: Mapping[NetworkKey, NetworkObject]
     ) -> tuple[Mapping[NetworkKey, str], frozenset[NetworkKey]]:
         """What networks that are being deleted wait for; and those that were let go just now."""
         leaving = {
@@ -252,7 +259,7 @@ class Reconciler:
         waits: dict[NetworkKey, str] = {}
         free: list[Patch] = []
         for key, found in leaving.items():
-            words = self._waits_for(key, found, intent.networks.get(key))
+            words = self._waits_for(key, found)
             if words:
                 waits[key] = words
                 continue
@@ -261,7 +268,7 @@ class Reconciler:
             free.append(Patch(key=key, body={"metadata": metadata}))
         return waits, self._ports.writer.write_all(free)
 
-    def _waits_for(self, key: NetworkKey, found: NetworkObject, network: NetworkSpec | None) -> str:
+    def _waits_for(self, key: NetworkKey, found: NetworkObject) -> str:
         """Why the network cannot go yet; empty when it can, and then no pod gets on it any more."""
         now = monotonic()
         since = self._unheard_since.setdefault(found.uid, now)
@@ -275,8 +282,8 @@ class Reconciler:
             )
         if attached:
             return f"{attached} interfaces of pods are still on it"
-        without_addresses = network is None or (network.v4 is None and network.v6 is None)
-        if without_addresses and now - since < UNHEARD_S:
+        # Not only where there are no addresses: a pod may ask for none on any network.
+        if now - since < UNHEARD_S:
             return "the nodes are asked whether pods are on it"
         return ""
 
@@ -309,12 +316,17 @@ class Reconciler:
     ) -> bool:
         """Write what changed; True when something has to wait for its turn."""
         now = self._ports.clock()
+        uids = {found.uid for found in objects.values()}
+        self._hurried = {uid: segment for uid, segment in self._hurried.items() if uid in uids}
         patches: list[Patch] = []
         for key, each in facts.items():
             found = objects[key]
             status = compose_status(found, each, now)
             body = patch_of(found, status)
             if body:
-                urgent = is_urgent(found, status)
+                known = self._hurried.get(found.uid)
+                urgent = known != status["segment"] and is_urgent(found, status)
+                if urgent:
+                    self._hurried[found.uid] = status["segment"]
                 patches.append(Patch(key=key, body=body, subresource="status", urgent=urgent))
         return self._ports.writer.write_rarely(patches)

@@ -12,7 +12,7 @@ from danmpy.intent.objects import NetworkObject
 from danmpy.intent.values import Problem
 from danmpy.ipam.nodereports import Realised
 from danmpy.ipam.values import NetworkUsage, PoolUsage
-from danmpy.netwatcher.marks import segment_names
+from danmpy.netwatcher.marks import device_name
 
 Status = dict[str, Any]
 
@@ -59,7 +59,7 @@ def compose_status(found: NetworkObject, facts: NetworkFacts, now: int) -> Statu
     return {
         "observedGeneration": found.generation,
         "conditions": [_rendered(each, found, now) for each in conditions],
-        "device": _device(network) if network is not None else before.get("device", ""),
+        "device": device_name(network) if network is not None else before.get("device", ""),
         "mtu": (network.mtu or 0) if network is not None else before.get("mtu", 0),
         "segment": _segment(network) if network is not None else before.get("segment") or {},
         "v4": _pool(facts.usage.v4) if facts.usage and known else before.get("v4", _UNKNOWN_POOL),
@@ -166,12 +166,6 @@ def _rendered(condition: Condition, found: NetworkObject, now: int) -> Status:
 
 def _conditions(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(status.get("conditions") or ())
-
-
-def _device(network: NetworkSpec) -> str:
-    if network.segment is not None:
-        return segment_names(network.segment)[0]
-    return network.host_device
 
 
 def _segment(network: NetworkSpec) -> Status:

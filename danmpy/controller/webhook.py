@@ -86,7 +86,10 @@ class WebhookServer:
             HostError: it cannot be had.
         """
         host, port = self._endpoint
-        made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # With the protocol named: asyncio sets TCP_NODELAY only then, and an answer, which is
+        # written in two parts, would wait 40 ms for the acknowledgement of the first.
+        made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if host == "::":

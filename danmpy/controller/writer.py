@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from danmpy.api.specs import NetworkKey
 from danmpy.clock import monotonic
@@ -55,14 +56,28 @@ class Writer:
     """Used by one thread; `may_write` is asked before every request. Close it at the end."""
 
     def __init__(
-        self, api: Patcher, may_write: Callable[[], bool], *, period_s: float = PERIOD_S
+        self,
+        api: Patcher,
+        may_write: Callable[[], bool],
+        *,
+        period_s: float = PERIOD_S,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         self._api = api
         self._may_write = may_write
         self._period_s = period_s
         self._written_at: dict[NetworkKey, float] = {}
         self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
-        self.writes = 0
+        registry = registry or CollectorRegistry()
+        self._writes = Counter(
+            "danmpy_controller_writes",
+            "Writes of networks by their end",
+            ["result"],
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "danmpy_controller_waiting", "Statuses that wait for their turn", registry=registry
+        )
 
     def close(self) -> None:
         """Let the requests that run end."""
@@ -80,17 +95,18 @@ class Writer:
             key: at for key, at in self._written_at.items() if now - at < self._period_s
         }
         due: list[Patch] = []
-        waiting = False
+        waiting = 0
         for patch in patches:
             if patch.urgent or patch.key not in self._written_at:
                 due.append(patch)
             else:
-                waiting = True
+                waiting += 1
+        self._waiting.set(waiting)
         done = self.write_all(due)
         # After an urgent write the next one may follow at once: it says how that went.
         clocked = {patch.key for patch in due if not patch.urgent}
         self._written_at |= dict.fromkeys(done & clocked, monotonic())
-        return waiting or len(done) < len(due)
+        return bool(waiting) or len(done) < len(due)
 
     def _write(self, patch: Patch) -> bool:
         if not self._may_write():
@@ -101,9 +117,12 @@ class Writer:
                 RESOURCE_OF[str(key.kind)], key.name, patch.body, key.namespace, patch.subresource
             )
         except (ClashError, MissingError):
-            return False  # it changed or went meanwhile; the next look sees that
+            return self._ended("overtaken")  # it changed or went; the next look sees that
         except ClusterError as error:
             _log.warning("not written", network=str(key), error=str(error))
-            return False
-        self.writes += 1
-        return True
+            return self._ended("failed")
+        return self._ended("done")
+
+    def _ended(self, result: str) -> bool:
+        self._writes.labels(result=result).inc()
+        return result == "done"

@@ -70,6 +70,20 @@ def segment_names(segment: SegmentKey) -> tuple[str, ...]:
     return (f"vl{digest[:8]}.{segment.id}",)
 
 
+def device_name(network: NetworkSpec) -> str:
+    """What nodes call the device of `network` if no other link has that name; "" for no device.
+
+    What one node really has is in its report; this holds for all of them.
+    """
+    if network.device_pool or network.backend == "sriov":
+        return ""
+    if network.backend == "bridge":
+        return bridge_name(network.segment or network.key)
+    if network.segment is not None:
+        return segment_names(network.segment)[0]
+    return network.host_device if network.is_dynamic else ""
+
+
 def bridge_name(owner: SegmentKey | NetworkKey) -> str:
     """The name of the bridge on a segment, or of a network that has none."""
     return f"br-{_digest(f'bridge:{owner}')[:10]}"

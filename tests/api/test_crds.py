@@ -85,6 +85,17 @@ def test_schemas_are_structural_and_explained(kind: str) -> None:
             assert part.get("description"), path
 
 
+KEEP = "x-kubernetes-preserve-unknown-fields"
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_where_people_write_unknown_fields_are_kept_so_that_they_can_be_named(kind: str) -> None:
+    for path, part in nodes(schema(kind)):
+        if "properties" in part:
+            written = kind != "DanmEp" and not path.startswith(".status")
+            assert part.get(KEEP, False) is written, path
+
+
 @pytest.mark.parametrize("kind", CRDS)
 def test_list_keys_are_required_fields(kind: str) -> None:
     for path, part in nodes(schema(kind)):

@@ -120,7 +120,7 @@ def test_the_state_of_another_schema_is_told_with_the_way_out(config: Path, tmp_
         assert way_out in current.stdout
 
 
-def test_the_cluster_daemon_says_plainly_that_it_is_not_there(config: Path) -> None:
+def test_the_cluster_daemon_needs_a_cluster(config: Path) -> None:
     done = danmpy(config, "controller")
-    assert done.exit_code == 3
-    assert "not part of this release" in done.stderr
+    assert done.exit_code == 2
+    assert "set intent.source to kubernetes" in done.stderr

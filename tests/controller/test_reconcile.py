@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
 from danmpy.api.limits import FINALIZER
+from danmpy.api.specs import NetworkKey
 from danmpy.clock import wall_clock
 from danmpy.controller.reconcile import ReconcilePorts, Reconciler
 from danmpy.controller.writer import Writer
 from danmpy.intent.cluster import ClusterSource
+from danmpy.intent.objects import NetworkObject
+from danmpy.intent.values import Intent
 from danmpy.ipam.audit import Audit
 from danmpy.ipam.leases import LeaseOwner, LeaseRequest, LeaseStore
 from danmpy.ipam.nodereports import NodeNetwork, NodeReports
@@ -29,6 +32,19 @@ pytestmark = pytest.mark.system
 
 PROFILE = {"name": "ens4", "vniType": "vxlan", "vniRange": "700-702"}
 BLUE = "TenantNetwork/blue/internal"
+
+
+class Late:
+    """A cache that hears nothing more."""
+
+    def __init__(self, source: ClusterSource) -> None:
+        self._intent, self._objects = source.read(), source.network_objects()
+
+    def read(self) -> Intent:
+        return self._intent
+
+    def network_objects(self) -> Mapping[NetworkKey, NetworkObject]:
+        return self._objects
 
 
 @dataclass(slots=True)
@@ -179,6 +195,55 @@ def test_a_network_without_addresses_waits_for_the_nodes(world: World) -> None:
     assert world.api.get("ClusterNetwork", "l2") is not None
     world.reports.write("node-a", {})
     world.look_until(lambda: world.api.get("ClusterNetwork", "l2") is None)
+
+
+def test_the_wire_of_a_network_that_is_being_deleted_is_nobody_elses(world: World) -> None:
+    world.declare(cluster_network("l2", host_device="ens4", vxlan=700))
+    world.look_until(lambda: "status" in (world.api.get("ClusterNetwork", "l2") or {}))
+    network = "ClusterNetwork/l2"
+    row = NodeNetwork(
+        network=network, segment="vxlan:ens4:700", device="vx700", ready=True, attached=1
+    )
+    world.reports.write("node-a", {network: row})
+    world.api.delete("ClusterNetwork", "l2")
+    world.declare(tenant_config(PROFILE), tenant_network("internal", "blue"))
+    world.look_until(lambda: world.number() > 0)
+    assert world.number() == 701
+
+
+def test_a_pod_that_came_without_an_address_in_the_second_of_the_deletion_is_waited_for(
+    world: World,
+) -> None:
+    world.declare(cluster_network("l2", host_device="ens4", vxlan=900, cidr="10.0.0.0/24"))
+    network = "ClusterNetwork/l2"
+    world.look_until(lambda: "status" in (world.api.get("ClusterNetwork", "l2") or {}))
+    world.api.delete("ClusterNetwork", "l2")
+    wait_until(lambda: any(each.terminating for each in world.source.network_objects().values()))
+    world.reconciler.look()
+    row = NodeNetwork(network=network, segment="vxlan:ens4:900", ready=True, attached=1)
+    world.reports.write("node-a", {network: row})
+    with pytest.raises(pytest.fail.Exception):
+        world.look_until(lambda: world.api.get("ClusterNetwork", "l2") is None, seconds=5)
+    world.reports.write("node-a", {})
+    world.look_until(lambda: world.api.get("ClusterNetwork", "l2") is None)
+
+
+def test_looks_at_a_cache_that_is_late_do_not_write_the_same_again_and_again(world: World) -> None:
+    manifest = cluster_network("l2", host_device="ens4", vxlan=900)
+    manifest["metadata"]["finalizers"] = [FINALIZER]
+    world.declare(manifest)
+    wait_until(lambda: bool(world.source.read().networks))
+    late = Late(world.source)
+    writer = Writer(world.client, world.leader.leading)
+    reconciler = Reconciler(replace(world.reconciler._ports, networks=late, writer=writer))
+    versions = []
+    for _ in range(6):
+        reconciler.look()
+        stored = world.api.get("ClusterNetwork", "l2") or {}
+        versions.append(stored["metadata"]["resourceVersion"])
+    writer.close()
+    assert "status" in stored
+    assert len(set(versions)) <= 2, "the first word, and what came of it"
 
 
 def test_a_leader_whose_term_is_over_assigns_nothing(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
@@ -68,7 +69,7 @@ class Follower:
 
     def gaps(self, name: str) -> list[float]:
         times = self.writes[name]
-        return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        return [later - earlier for earlier, later in itertools.pairwise(times)]
 
     def close(self) -> None:
         self._stop.set()

@@ -72,6 +72,17 @@ def test_a_review_is_answered_over_tls(server: WebhookServer, chain: Chain) -> N
         assert ask(connection) == (200, json.dumps({"length": 1})), "the connection is kept"
 
 
+def test_no_answer_waits_for_an_acknowledgement(server: WebhookServer, chain: Chain) -> None:
+    """Linux acknowledges after up to 40 ms what it has no answer for, once a connection is old."""
+    with contextlib.closing(connect(server, chain)) as connection:
+        took = []
+        for _ in range(80):
+            began = time.monotonic()
+            ask(connection)
+            took.append(time.monotonic() - began)
+    assert sorted(took)[40] < 0.03
+
+
 def test_health_is_told_on_the_same_listener(server: WebhookServer, chain: Chain) -> None:
     with contextlib.closing(connect(server, chain)) as connection:
         connection.request("GET", "/healthz")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from danmpy.api.specs import NetworkKey, NetworkKind
 from danmpy.controller.writer import Patch, Writer
@@ -48,8 +49,13 @@ def api() -> Api:
 
 
 @pytest.fixture
-def writer(api: Api) -> Iterator[Writer]:
-    made = Writer(api, lambda: True, period_s=0.2)
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def writer(api: Api, registry: CollectorRegistry) -> Iterator[Writer]:
+    made = Writer(api, lambda: True, period_s=0.2, registry=registry)
     yield made
     made.close()
 
@@ -59,10 +65,11 @@ def status(name: str, *, urgent: bool = False) -> Patch:
 
 
 def test_a_network_is_written_once_in_its_period_and_others_do_not_wait_for_it(
-    writer: Writer, api: Api
+    writer: Writer, api: Api, registry: CollectorRegistry
 ) -> None:
     assert not writer.write_rarely([status("a")])
     assert writer.write_rarely([status("a"), status("b")]), "a has to wait"
+    assert registry.get_sample_value("danmpy_controller_waiting") == 1
     assert api.written == ["a", "b"]
     time.sleep(0.25)
     assert not writer.write_rarely([status("a")])
@@ -76,12 +83,16 @@ def test_what_is_urgent_is_written_at_once_and_its_outcome_too(writer: Writer, a
     assert writer.write_rarely([status("a")])
 
 
-def test_what_fails_is_still_to_do(writer: Writer, api: Api) -> None:
+def test_what_fails_is_still_to_do_and_counted(
+    writer: Writer, api: Api, registry: CollectorRegistry
+) -> None:
     api.failures = {
         "gone": MissingError("no", hint="", subject=""),
         "away": UnreachableError("no", hint="", subject=""),
     }
     assert writer.write_all([status("gone"), status("away"), status("a")]) == {key("a")}
+    for result in ("overtaken", "failed", "done"):
+        assert registry.get_sample_value("danmpy_controller_writes_total", {"result": result}) == 1
     assert writer.write_rarely([status("away")])
     api.failures = {}
     assert not writer.write_rarely([status("away")])

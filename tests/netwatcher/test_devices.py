@@ -10,7 +10,7 @@ import pytest
 from danmpy.api.specs import Condition, NetworkKey, NetworkSpec, SegmentKey
 from danmpy.kernel.hostlinks import OWN_GROUP, VxlanAttributes
 from danmpy.netwatcher.devices import desired_devices, uses_own_bridge, wire_of
-from danmpy.netwatcher.marks import bridge_name
+from danmpy.netwatcher.marks import bridge_name, device_name
 from danmpy.netwatcher.values import (
     DEVICE_READY,
     PEERS_KNOWN,
@@ -65,6 +65,23 @@ def test_a_vxlan_network_wants_a_device_called_after_its_vni() -> None:
     )
     assert (device.mark, device.mtu) == ("danmpy vxlan:ens4:700", 1450)
     assert device.altnames == {"vx_internal"}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        on(S700, BLUE),
+        on(vlan("ens4", 7), BLUE),
+        on(S700, BLUE, backend="bridge"),
+        on(S700, BLUE, backend="flannel"),
+        on(S700, BLUE, backend="sriov", device_pool="vendor/pool"),
+        network(BLUE),
+        network(BLUE, backend="bridge"),
+        network(BLUE, backend="flannel"),
+    ],
+)
+def test_a_device_has_the_name_that_people_are_told(wanted: NetworkSpec) -> None:
+    assert desired(wanted).device_of == {BLUE: device_name(wanted)}
 
 
 def test_a_vlan_network_wants_a_device_called_after_parent_and_id() -> None:

@@ -282,6 +282,9 @@ def _clean_up() -> None:
         subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
 
+_LEAKS = "danmpy_leaks"
+
+
 class LeakCheck:
     """The plugin of the check. Links count only in CI: elsewhere a neighbour may make some."""
 
@@ -289,12 +292,14 @@ class LeakCheck:
         self._strict = strict
         self._links_before: frozenset[str] = frozenset()
         self._found: tuple[str, ...] = ()
+        self._of_workers: tuple[str, ...] = ()
 
     def pytest_sessionstart(self) -> None:
         os.environ[OWNER_VARIABLE] = str(os.getpid())
         self._links_before = _root_links()
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    # The innermost wrapper: what is found must be known to those who print and send it.
+    @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         result = yield
         deadline = time.monotonic() + 3  # the kernel takes a namespace apart in its own time
@@ -302,10 +307,23 @@ class LeakCheck:
             time.sleep(0.1)
         self._found = found
         _clean_up()
-        counted = [line for line in found if self._strict or not line.startswith("link ")]
+        self._count(session)
+        return result
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """One of several processes of this run has ended (pytest-xdist)."""
+        self._of_workers += tuple(getattr(node, "workeroutput", {}).get(_LEAKS, ()))
+
+    def _count(self, session: pytest.Session) -> None:
+        worker = getattr(session.config, "workeroutput", None)
+        if worker is not None:  # its exit status would be lost: the process that collects counts
+            worker[_LEAKS] = list(self._found)
+            return
+        self._found += self._of_workers
+        counted = [line for line in self._found if self._strict or not line.startswith("link ")]
         if counted and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        return result
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._found:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import shutil
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -46,36 +46,27 @@ def make_shim(kind: str, folder: Path, *, timeout_ms: int | None = None) -> Path
     folder.mkdir(exist_ok=True)
     plugin = folder / PLUGIN_NAME
     if kind == "python":
-        text = render_plugin(find_interpreter())
+        content = render_plugin(find_interpreter())
         if timeout_ms is not None:
-            assert b"\nTIMEOUT_MS = 60000\n" in text
-            text = text.replace(b"TIMEOUT_MS = 60000", b"TIMEOUT_MS = %d" % timeout_ms)
-        plugin.write_bytes(text)
-        plugin.chmod(0o755)
-        return plugin
-    need("cc")
-    shutil.copy(_compiled(kind, timeout_ms), plugin)
+            assert b"\nTIMEOUT_MS = 60000\n" in content
+            content = content.replace(b"TIMEOUT_MS = 60000", b"TIMEOUT_MS = %d" % timeout_ms)
+    else:
+        need("cc")
+        content = _compiled(kind, timeout_ms)
+    plugin.write_bytes(content)
+    plugin.chmod(0o755)
     return plugin
 
 
 @functools.cache
-def _folder() -> Path:
-    import atexit
-    import tempfile
-
-    made = tempfile.mkdtemp(prefix="danmpy-shims-")
-    atexit.register(shutil.rmtree, made)
-    return Path(made)
-
-
-@functools.cache
-def _compiled(kind: str, timeout_ms: int | None) -> Path:
+def _compiled(kind: str, timeout_ms: int | None) -> bytes:
     """Each variant is compiled once in a run of the tests."""
     hook = hatch_build()
-    program = _folder() / f"{kind}-{timeout_ms}"
     flags = [*(SANITIZERS if kind == "sanitized" else hook.FLAGS), *STRICT]
     if timeout_ms is not None:
         flags.append(f"-DTIMEOUT_MS={timeout_ms}")
-    why_not = hook.build(REPOSITORY / hook.SOURCE, program, flags)
-    assert why_not == "", why_not
-    return program
+    with tempfile.TemporaryDirectory(prefix="danmpy-shim-") as folder:
+        program = Path(folder) / PLUGIN_NAME
+        why_not = hook.build(REPOSITORY / hook.SOURCE, program, flags)
+        assert why_not == "", why_not
+        return program.read_bytes()
