@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import structlog
 
-from danmpy.api.annotations import parse_interfaces
+from danmpy.api.annotations import default_networks, parse_interfaces
 from danmpy.api.cni import Attachment, CniRequest, CniResult, parse_result, render_result
 from danmpy.api.specs import AddressMode, PodSpec
 from danmpy.attach.builder import Blueprint
@@ -154,7 +154,8 @@ class Attacher:
             IntentError: the declaration is wrong, with the entry and the rule.
         """
         asks = parse_interfaces(pod)
-        view = self._ports.view.read_networks(intent, [ask.network for ask in asks])
+        asked = [ask.network for ask in asks] or default_networks(pod.namespace)
+        view = self._ports.view.read_networks(intent, asked)
         context = ResolveContext(
             container_id=identity.container_id,
             naming_scheme=self._settings.naming_scheme,

@@ -66,9 +66,9 @@ class LiveView:
             NotReadyError: no such look succeeds in time; the message says why.
         """
         report = self._looks.report
-        if not _knows(report, intent):
-            report = self._looks.wait_for(lambda seen: _knows(seen, intent), WAIT_S)
-            if not _knows(report, intent):
+        if not _knows(report, intent, asked):
+            report = self._looks.wait_for(lambda seen: _knows(seen, intent, asked), WAIT_S)
+            if not _knows(report, intent, asked):
                 raise NotReadyError(
                     f"the networks cannot be looked at: {report.error or 'the last look hangs'}",
                     hint="see the log of the node daemon; it tries again by itself",
@@ -111,14 +111,20 @@ class LiveView:
         )
 
 
-def _knows(report: LookReport, intent: Intent) -> bool:
-    """Did the look go by the networks that the manifests name now?"""
+def _knows(report: LookReport, intent: Intent, asked: Collection[NetworkKey]) -> bool:
+    """Did the look go by the networks that are asked for as the manifests name them now?
+
+    All of them are compared only when none is named: while many are being written, no look has
+    ever seen the very same ones.
+    """
     seen = report.intent
-    if seen is None:
+    if seen is None or seen.tenant_configs != intent.tenant_configs:
         return False
-    # Comparing a thousand networks takes milliseconds; that a pod came leaves them the same.
-    same = seen.networks is intent.networks or seen.networks == intent.networks
-    return same and seen.tenant_configs == intent.tenant_configs
+    if seen.networks is intent.networks:
+        return True
+    if not asked:
+        return seen.networks == intent.networks
+    return all(seen.networks.get(key) == intent.networks.get(key) for key in asked)
 
 
 def _pending(report: LookReport, asked: Collection[NetworkKey]) -> list[NetworkKey]:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from danmpy.attach.upkeep import Job, Upkeep
-from danmpy.bootstrap.process import Schema, configure_logging, signals
+from danmpy.bootstrap.process import Schema, configure_logging, follow, serve_health, signals
 from danmpy.bootstrap.readers import open_cluster
 from danmpy.clock import wall_clock
 from danmpy.controller.admission import Admission, AdmissionSettings
@@ -33,7 +33,6 @@ from danmpy.controller.webhook_service import WebhookService
 from danmpy.controller.writer import Writer
 from danmpy.db.engine import open_engine
 from danmpy.errors import IntentError
-from danmpy.health import HealthServer
 from danmpy.intent.cluster import ClusterSource
 from danmpy.ipam.audit import Audit
 from danmpy.ipam.nodereports import NodeReports
@@ -84,11 +83,7 @@ def _start(settings: Settings, stop: threading.Event, stack: ExitStack) -> None:
     registry = CollectorRegistry()
     leader, loop = _loops(settings, client, engine, source, registry, stack)
     webhook = _webhook(settings, client, engine, source, leader)
-    thread = threading.Thread(
-        target=source.watch, args=(loop.wake, stop), name="intent", daemon=True
-    )
-    thread.start()
-    stack.callback(thread.join, 2.0)
+    follow(source, loop.wake, stop, stack)
     webhook.start()
     stack.callback(webhook.close)
     loop.start()
@@ -98,12 +93,7 @@ def _start(settings: Settings, stop: threading.Event, stack: ExitStack) -> None:
     upkeep = Upkeep([Job(name="schema", every_s=2.0, run=schema.prepare)])
     upkeep.start()
     stack.callback(upkeep.close)
-    if settings.metrics.endpoint is not None:
-        health = HealthServer(
-            settings.metrics.endpoint, registry, lambda: _why_not_ready(source, webhook)
-        )
-        health.start()
-        stack.callback(health.close)
+    serve_health(settings, registry, lambda: _why_not_ready(source, webhook), stack)
     _log.info("running", webhook=settings.webhook.listen)
 
 

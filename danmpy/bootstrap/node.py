@@ -21,7 +21,7 @@ from danmpy.attach.ports import AttachPorts, AttachSettings
 from danmpy.attach.server import CniServer
 from danmpy.attach.upkeep import Job, Sweeper, Upkeep
 from danmpy.attach.view import LiveView
-from danmpy.bootstrap.process import Schema, configure_logging, signals
+from danmpy.bootstrap.process import Schema, configure_logging, follow, serve_health, signals
 from danmpy.bootstrap.readers import (
     JOURNAL_FOLDER,
     Source,
@@ -32,7 +32,6 @@ from danmpy.bootstrap.readers import (
 from danmpy.clock import monotonic, wall_clock
 from danmpy.db.engine import open_engine
 from danmpy.errors import IntentError, UnavailableError
-from danmpy.health import HealthServer
 from danmpy.intent.cluster import ClusterSource
 from danmpy.ipam.leases import LeaseStore
 from danmpy.ipam.nodereports import NodeReports
@@ -101,6 +100,8 @@ def _start(
     if settings.intent.source != "folder":
         _wait(lambda: source.read().complete, stop)
     census.count()
+    if stop.is_set():  # to a database that is refused, no device on this host has a use
+        return census
     netwatcher.start()
     stack.callback(netwatcher.close)
     _wait(lambda: bool(netwatcher.report.at) and not netwatcher.report.error, stop)
@@ -124,12 +125,7 @@ def _start(
     journal.listen(mirrors.wake)
     mirrors.start()
     stack.callback(mirrors.close)
-    if settings.metrics.endpoint is not None:
-        health = HealthServer(
-            settings.metrics.endpoint, registry, lambda: _why_not_ready(attacher, netwatcher)
-        )
-        health.start()
-        stack.callback(health.close)
+    serve_health(settings, registry, lambda: _why_not_ready(attacher, netwatcher), stack)
     _log.info("ready", node=settings.node_name, socket=str(settings.socket))
     return census
 
@@ -230,11 +226,7 @@ def _attacher(
 
 def _watch(source: Source, netwatcher: Netwatcher, stop: threading.Event, stack: ExitStack) -> None:
     """Let changes of the manifests and of the kernel's links ask for a look."""
-    thread = threading.Thread(
-        target=source.watch, args=(netwatcher.poke, stop), name="intent", daemon=True
-    )
-    thread.start()
-    stack.callback(thread.join, 2.0)
+    follow(source, netwatcher.poke, stop, stack)
     monitor = LinkMonitor(netwatcher.poke)
     monitor.start()
     stack.callback(monitor.close)

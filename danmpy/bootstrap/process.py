@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from danmpy.db import migrate
 from danmpy.db.errors import SchemaTooNewError
 from danmpy.errors import StoreError
+from danmpy.health import HealthServer, Readiness
 from danmpy.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -41,6 +45,47 @@ class Schema:
             _log.warning("the database cannot be used yet", error=str(error))
             return
         self._done = True
+
+
+BEGIN_S = 10.0
+"""Seconds that a source has to begin to watch: it only starts threads for that."""
+
+
+class Watched(Protocol):
+    """Where wishes come from."""
+
+    def watch(self, on_change: Callable[[], None], stop: threading.Event) -> None:
+        """Call `on_change` at once, and after every change until `stop`; blocks."""
+
+
+def follow(
+    source: Watched, on_change: Callable[[], None], stop: threading.Event, stack: ExitStack
+) -> None:
+    """Watch `source` in a thread until `stack` ends; it has begun when this returns.
+
+    Before that, a reader would list everything by itself, beside those that begin to follow it.
+    """
+    begun = threading.Event()
+
+    def changed() -> None:
+        begun.set()
+        on_change()
+
+    thread = threading.Thread(target=source.watch, args=(changed, stop), name="intent", daemon=True)
+    thread.start()
+    stack.callback(thread.join, 2.0)
+    stack.callback(stop.set)
+    begun.wait(BEGIN_S)
+
+
+def serve_health(
+    settings: Settings, registry: CollectorRegistry, ready: Readiness, stack: ExitStack
+) -> None:
+    """Serve metrics and probes until `stack` ends, unless they are switched off."""
+    if settings.metrics.endpoint is not None:
+        health = HealthServer(settings.metrics.endpoint, registry, ready)
+        health.start()
+        stack.callback(health.close)
 
 
 @contextmanager

@@ -42,6 +42,8 @@ def explain(
     if found is None:
         # A file that could not be read may hold the pod.
         say_notes(look, refused=False)
+        if not look.intent.complete and settings.intent.source != "folder":
+            return FAILED
         hint = nearest_pod(f"{namespace}/{name}", look.intent.pods)
         subject = f"Pod/{namespace}/{name}"
         raise IntentError("no such pod is or was known", hint=hint, subject=subject)

@@ -180,12 +180,16 @@ def networks(
         ],
         fields=network_fields(POOL_FIELDS),
         database_time=look.database_time,
-        empty="no network is declared",
+        empty=_none(look),
     )
     emit(listing, output)
     if output is Format.TABLE:
         _explain_conditions(items)
     return FAILED if look.store_error else _look_code(look)
+
+
+def _none(look: Look) -> str:
+    return "no network is declared" if look.intent.complete else "no network could be read"
 
 
 def usage(
@@ -216,7 +220,7 @@ def usage(
         ],
         fields=network_fields(USAGE_FIELDS),
         database_time=look.database_time,
-        empty="no network is declared",
+        empty=_none(look),
     )
     emit(listing, output)
     return _look_code(look)

@@ -133,12 +133,8 @@ def _tenant_problems(spec: NetworkSpec, configs: Sequence[TenantConfigSpec]) -> 
     """What would be wrong in a cluster without any other network: that no order can change."""
     assignments = _choose(spec, configs, Stored(holdings={}))
     if problem := assignments.problems.get(spec.key):
-        yield Finding(
-            path=_FIELD_OF.get(problem.reason, f"{OPTIONS}.{_asked_field(spec)}"),
-            code=problem.reason,
-            message=problem.message,
-            hint="",
-        )
+        device = f"{OPTIONS}.{'device_pool' if spec.device_pool else 'host_device'}"
+        yield _finding(_FIELD_OF.get(problem.reason, device), problem)
         return
     placed = assignments.networks[spec.key]
     if placed.segment is not None and len(placed.network_id) > NETWORK_ID_MAX:
@@ -224,11 +220,8 @@ def _only_place(kind: NetworkKind, manifest: Object) -> dict[str, Any]:
     return {"spec": {**names, "Options": kept}}
 
 
-def _asked_field(spec: NetworkSpec) -> str:
-    return "device_pool" if spec.device_pool else "host_device"
-
-
 def _finding(path: str, problem: Condition) -> Finding:
+    """`problem` about a field; its message ends with the hint already."""
     return Finding(path=path, code=problem.reason, message=problem.message, hint="")
 
 

@@ -120,10 +120,19 @@ class Reflector:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            wait = self._follow_once()
+            wait = self._follow_safely()
             self._nudge.clear()
             if wait and not self._stop.is_set():
                 self._nudge.wait(wait)
+
+    def _follow_safely(self) -> float:
+        """As `_follow_once`; a bug with one object must not blind the node."""
+        try:
+            return self._follow_once()
+        except Exception:  # noqa: BLE001 - the thread lives on and lists again
+            _log.exception("watch broke", kind=self._scope.resource.kind)
+            self._version = ""
+            return self._pace.longest_wait
 
     def _follow_once(self) -> float:
         """One stream, after a list when one is needed; the seconds to wait before the next."""
@@ -135,10 +144,6 @@ class Reflector:
             return 0.0
         except DanmpyError as error:
             return 0.0 if self._stop.is_set() else self._failed(error)
-        except Exception:  # noqa: BLE001 - a bug with one object must not blind the node
-            _log.exception("watch broke", kind=self._scope.resource.kind)
-            self._version = ""
-            return self._pace.longest_wait
         return 0.0
 
     def _failed(self, error: DanmpyError) -> float:

@@ -51,7 +51,8 @@ class Mirrors:
                 EndpointMirror(ports.cluster, reader, node_name),
                 self._events,
             ]
-        targets.append(ReportMirror(ports.reports, ports.records, ports.report, node_name))
+        # First: the controller lets go of a network by what it says.
+        targets.insert(0, ReportMirror(ports.reports, ports.records, ports.report, node_name))
         self._writer = Writer(targets)
 
     def start(self) -> None:

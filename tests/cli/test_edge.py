@@ -134,10 +134,10 @@ def test_the_version_is_printed() -> None:
     assert danmpy("--version").stdout == f"danmpy {__version__}\n"
 
 
-def test_the_controller_says_that_it_is_not_in_this_release() -> None:
+def test_a_controller_without_a_cluster_says_what_to_set() -> None:
     done = danmpy("controller")
-    assert done.returncode == 3
-    assert "not part of this release" in done.stderr
+    assert done.returncode == 2
+    assert "set intent.source to kubernetes" in done.stderr
 
 
 def test_a_reader_that_stops_early_is_no_error() -> None:

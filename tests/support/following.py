@@ -121,7 +121,7 @@ def through(apiserver: ApiServer, interposer: Interposer, tmp_path: Path) -> Ite
     made.close()
 
 
-def soon(condition: Callable[[], bool], seconds: float = 5.0) -> float:
+def soon(condition: Callable[[], bool], seconds: float = 15.0) -> float:
     """Wait until `condition` holds; the seconds that it took."""
     began = time.monotonic()
     while not condition():
