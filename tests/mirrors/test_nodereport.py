@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from danmpy.ipam.nodereports import NodeNetwork
 from hypothesis import given
 from hypothesis import strategies as st
 
 from danmpy.attach.journal import Phase
 from danmpy.intent.values import Intent, Problem
+from danmpy.ipam.nodereports import NodeNetwork
 from danmpy.kernel.hostlinks import RemoveLink
 from danmpy.mirrors.nodereport import UNWANTED, attached_on, rows_of
 from danmpy.netwatcher.conditions import not_ready
