@@ -23,6 +23,7 @@ from typing import Any
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from danmpy.attach.delegate_confs import DelegateConf
 from danmpy.errors import HostError, NotReadyError
 from danmpy.kernel.netns import NetnsId
 from danmpy.kernel.podlinks import PodLink, PodLinkConfig
@@ -300,3 +301,24 @@ def read_records(folder: Path, *, set_aside: bool = False) -> Iterable[Attachmen
             _log.error("journal record damaged", file=str(path), problems=error.error_count())
             if set_aside:
                 path.rename(path.with_suffix(_DAMAGED))
+
+
+def devices_in_use(records: Iterable[AttachmentRecord]) -> frozenset[str]:
+    """The links of the host that interfaces of pods are on, made by us or by a delegate."""
+    return frozenset(
+        device
+        for record in records
+        if record.phase is not Phase.DETACHED
+        for link in record.links
+        for device in _parents_of(link)
+    )
+
+
+def _parents_of(link: LinkRecord) -> Iterable[str]:
+    if link.link is not None:
+        yield link.link.parent
+    if link.delegate:
+        for plugin in DelegateConf.from_json(link.delegate).plugins:
+            yield from (
+                name for key in ("master", "bridge") if isinstance(name := plugin.get(key), str)
+            )

@@ -39,6 +39,7 @@ from danmpy.ipam.sealing import Ledger
 from danmpy.kernel.links import HostLinks, LinkMonitor
 from danmpy.mirrors.service import MirrorPorts, Mirrors
 from danmpy.netwatcher.loop import Netwatcher
+from danmpy.netwatcher.values import LookReport
 from danmpy.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -82,17 +83,8 @@ def _start(
     source = open_intent(settings, pods_of=settings.node_name)
     host = HostLinks()
     stack.callback(host.close)
-    mirrors = Mirrors(
-        MirrorPorts(
-            records=journal,
-            intent=source.read,
-            report=lambda: netwatcher.report,
-            reports=NodeReports(engine, wall_clock),
-            cluster=source.client if isinstance(source, ClusterSource) else None,
-        ),
-        settings.node_name,
-    )
-    netwatcher = make_netwatcher(settings, engine, source, host, mirrors.wake)
+    mirrors = _mirrors(settings, journal, engine, source, lambda: netwatcher.report)
+    netwatcher = make_netwatcher(settings, engine, source, host, journal.read_all, mirrors.wake)
     attacher = _attacher(settings, environ, engine, journal, LiveView(source, netwatcher))
     attacher.repair()
     census = _Census(settings, source, stop)
@@ -122,12 +114,37 @@ def _start(
         Job(name="sweep", every_s=15.0, run=lambda: sweeper.sweep(monotonic())),
         Job(name="seal", every_s=2.0, run=ledger.seal),
     )
-    journal.listen(mirrors.wake)
+    journal.listen(lambda: _attached_or_not(mirrors, netwatcher))
     mirrors.start()
     stack.callback(mirrors.close)
     serve_health(settings, registry, lambda: _why_not_ready(attacher, netwatcher), stack)
     _log.info("ready", node=settings.node_name, socket=str(settings.socket))
     return census
+
+
+def _mirrors(
+    settings: Settings,
+    journal: Journal,
+    engine: Engine,
+    source: Source,
+    report: Callable[[], LookReport],
+) -> Mirrors:
+    """What this node tells others, not started."""
+    ports = MirrorPorts(
+        records=journal,
+        intent=source.read,
+        report=report,
+        reports=NodeReports(engine, wall_clock),
+        cluster=source.client if isinstance(source, ClusterSource) else None,
+    )
+    return Mirrors(ports, settings.node_name)
+
+
+def _attached_or_not(mirrors: Mirrors, netwatcher: Netwatcher) -> None:
+    """A pod has come or gone. A look for each would be too much; its device may wait for it."""
+    mirrors.wake()
+    if netwatcher.report.kept_in_use:
+        netwatcher.poke()
 
 
 def _keep_up(stack: ExitStack, *jobs: Job) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from danmpy.attach.delegates import Delegates
-from danmpy.attach.journal import AttachmentRecord, read_records
+from danmpy.attach.journal import AttachmentRecord, devices_in_use, read_records
 from danmpy.clock import wall_clock
 from danmpy.db import migrate
 from danmpy.db.engine import open_engine
@@ -91,7 +91,9 @@ def open_netwatcher(settings: Settings) -> Iterator[Netwatcher]:
     engine = open_engine(settings.database_url)
     host = HostLinks()
     try:
-        yield make_netwatcher(settings, engine, open_intent(settings), host)
+        yield make_netwatcher(
+            settings, engine, open_intent(settings), host, lambda: read_attachments(settings)
+        )
     finally:
         host.close()
         engine.dispose()
@@ -117,9 +119,13 @@ def make_netwatcher(
     engine: Engine,
     source: Source,
     host: HostLinks,
+    records: Callable[[], Iterable[AttachmentRecord]],
     on_look: Callable[[], None] = lambda: None,
 ) -> Netwatcher:
-    """The netwatcher of this node, not started; `on_look` hears of every look."""
+    """The netwatcher of this node, not started; `on_look` hears of every look.
+
+    `records` are the node's attachments: what they stand on is kept.
+    """
     store = SegmentStore(engine, wall_clock, settings.ipam.segment_cooldown_seconds)
     refusals = Mirror(settings.state_dir / REFUSALS_FILE)
 
@@ -134,6 +140,7 @@ def make_netwatcher(
         assigner=store if isinstance(source, FolderSource) else RecordedSegments(store),
         host=host,
         conf_names=open_delegates(settings).conf_names,
+        in_use=lambda: devices_in_use(records()),
         publish=publish,
         clock=wall_clock,
     )

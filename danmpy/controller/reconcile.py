@@ -75,6 +75,16 @@ class Assigner(Protocol):
     ) -> Assignments:
         """Assign and remember; a leader whose term is over is refused."""
 
+    def stored(
+        self,
+        networks: Mapping[NetworkKey, NetworkSpec],
+        tenant_configs: Sequence[TenantConfigSpec],
+        *,
+        keep: frozenset[NetworkKey],
+        claims: frozenset[SegmentKey],
+    ) -> Assignments:
+        """What is recorded; nothing is begun or ended."""
+
 
 class Reports(Protocol):
     """What the nodes say (`ipam.nodereports.NodeReports`)."""
@@ -153,12 +163,14 @@ class Reconciler:
             StoreError: the database cannot be used; nothing was ended.
         """
         ports = self._ports
+        # Before the wishes: what is old by the time it is written then carries an old term.
+        term = ports.leader.term
         objects = ports.networks.network_objects()
         intent = ports.networks.read()
         if not ports.leader.leading():
             return False
         held, left = self._finalize(objects)
-        assignments = self._assign(intent, objects, held)
+        assignments = self._assign(intent, objects, held, term)
         self._count(assignments, intent)
         waits, going = self._part(objects)
         facts = {
@@ -202,29 +214,35 @@ class Reconciler:
         intent: Intent,
         objects: Mapping[NetworkKey, NetworkObject],
         held: frozenset[NetworkKey],
+        term: int,
     ) -> Assignments:
         wanted = {
             key: network
             for key, network in intent.networks.items()
-            if key in held and not network.terminating
+            if key in held and objects[key].uid == network.uid and not network.terminating
         }
         # What exists and is not assigned in this look keeps what it has.
         keep = frozenset({*objects, *intent.networks, *intent.rejected} - wanted.keys())
         # And a wire that it names by hand is nobody else's, as long as it exists.
         named = {n.segment for key, n in intent.networks.items() if key not in wanted and n.segment}
-        leader = self._ports.leader
+        claims = intent.claims | named
+        if not intent.complete:
+            # A wire that is named, or still has a device, may be in what was not heard yet.
+            return self._ports.assigner.stored(
+                wanted, intent.tenant_configs, keep=keep, claims=claims
+            )
         try:
             return self._ports.assigner.assign(
                 wanted,
                 intent.tenant_configs,
                 keep=keep,
-                claims=intent.claims | named,
-                complete=intent.complete,
+                claims=claims,
+                complete=True,
                 nodes=frozenset(node.name for node in intent.nodes),
-                term=leader.term,
+                term=term,
             )
         except StaleLeaderError as error:
-            leader.outgrow(error.last)
+            self._ports.leader.outgrow(error.last)
             raise
 
     # Counting

@@ -138,8 +138,9 @@ class LeaderElection:
         try:
             found = self._client.get(LEASES, mine.lease, mine.namespace)
         except MissingError:
-            self._term = self._outgrown + 1
-            self._client.create(LEASES, self._body({}, term=self._term), mine.namespace)
+            term = self._outgrown + 1
+            self._client.create(LEASES, self._body({}, term=term), mine.namespace)
+            self._term = term
             return True
         spec: dict[str, Any] = found.get("spec") or {}
         holder, term = spec.get("holderIdentity") or "", int(spec.get("leaseTransitions") or 0)

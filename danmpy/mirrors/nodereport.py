@@ -48,6 +48,7 @@ def rows_of(report: LookReport, attached: Mapping[str, int], before: Rows) -> Ro
     devices = frozenset(_standing(report))
     held = {str(key) for key in report.conditions}
     held |= {str(key) for key in report.intent.rejected} if report.intent else set()
+    rows |= dict(_hidden(rows, before, devices))
     for name, row in before.items():
         there = bool(row.device) and (row.device in devices or name in held)
         if name not in rows and (there or name in attached):
@@ -56,6 +57,16 @@ def rows_of(report: LookReport, attached: Mapping[str, int], before: Rows) -> Ro
         if name not in rows:
             rows[name] = _unwanted(_blank(name), count)
     return rows
+
+
+def _hidden(rows: Rows, before: Rows, devices: frozenset[str]) -> Iterator[tuple[str, NodeNetwork]]:
+    """Rows of devices that still stand while their network has gone to another segment, or is
+    another one of that name: without them the segment would be given away."""
+    for name, row in before.items():
+        now = rows.get(name)
+        if now is not None and row.segment != now.segment and row.device in devices:
+            other = f"{name}#{row.segment}"
+            yield other, replace(_unwanted(row, 0), network=other)
 
 
 def _row(key: NetworkKey, report: LookReport, attached: int, before: Rows) -> NodeNetwork:
@@ -84,6 +95,7 @@ def _row(key: NetworkKey, report: LookReport, attached: int, before: Rows) -> No
 def _standing(report: LookReport) -> Iterator[str]:
     """Devices that nothing wants and that are there all the same."""
     yield from report.kept_orphans
+    yield from report.kept_in_use
     for failure in report.failures:
         if isinstance(failure.step.change, RemoveLink):
             yield failure.step.device

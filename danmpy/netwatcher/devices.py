@@ -20,6 +20,7 @@ from danmpy.netwatcher.marks import (
     danm_name,
     is_ours,
     mark_of,
+    marks_in_use,
     segment_mark,
     segment_names,
 )
@@ -118,6 +119,7 @@ class _Survey:
         self._wires_there = _wires_of(context.host)
         self._marks = {bridge_mark(claim) for claim in claims}
         self._marks |= {segment_mark(claim) for claim in claims if isinstance(claim, SegmentKey)}
+        self._marks |= set(marks_in_use(context.host, context.in_use))
         self._of_segment: dict[SegmentKey, list[NetworkSpec]] = defaultdict(list)
         self._plain_bridges: list[NetworkSpec] = []
         self._wires: list[_Wire] = []

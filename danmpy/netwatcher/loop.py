@@ -30,7 +30,7 @@ from danmpy.ipam.profiles import Assignments, is_offered
 from danmpy.kernel.hostlinks import HostFacts, LinkChange, LinkKindError, RemoveLink
 from danmpy.netwatcher.conditions import judge_networks, not_ready
 from danmpy.netwatcher.devices import desired_devices
-from danmpy.netwatcher.plan import kept_orphans, plan_devices
+from danmpy.netwatcher.plan import kept_in_use, kept_orphans, plan_devices
 from danmpy.netwatcher.underlay import own_vteps
 from danmpy.netwatcher.values import (
     Desired,
@@ -102,13 +102,15 @@ class Host(Protocol):
 class WatchPorts:
     """What the loop talks to.
 
-    `conf_names` are the NetworkIDs with a delegate configuration; `publish` hears of every look.
+    `conf_names` are the NetworkIDs with a delegate configuration, `in_use` the links of this host
+    that pods' interfaces are on; `publish` hears of every look.
     """
 
     source: IntentSource
     assigner: Assigner
     host: Host
     conf_names: Callable[[], frozenset[str]] = frozenset
+    in_use: Callable[[], frozenset[str]] = frozenset
     publish: Callable[[LookReport], None] = lambda _report: None
     clock: Clock = wall_clock
 
@@ -225,6 +227,7 @@ class Netwatcher:
             steps=steps,
             failures=failures,
             kept_orphans=() if prune else kept_orphans(desired, host),
+            kept_in_use=kept_in_use(desired, host, self._ports.in_use()),
             seconds=monotonic() - began,
         )
 
@@ -290,6 +293,7 @@ class Netwatcher:
             port=self._settings.port,
             conf_names=self._ports.conf_names(),
             standing=standing,
+            in_use=self._ports.in_use(),
         )
         unserved = intent.rejected.keys() | resolved.problems.keys()
         return desired_devices(

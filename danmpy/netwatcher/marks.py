@@ -7,11 +7,12 @@ what for; only links with such an alias, or with our link group, are ever change
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Final
 
 from danmpy.api.limits import IFALIAS_MAX_BYTES, IFNAME_MAX_BYTES
 from danmpy.api.specs import NetworkKey, NetworkSpec, SegmentKey, SegmentKind
-from danmpy.kernel.hostlinks import OWN_GROUP, LinkFacts
+from danmpy.kernel.hostlinks import OWN_GROUP, HostFacts, LinkFacts
 from danmpy.netwatcher.values import DeviceKind
 
 MARK_PREFIX: Final = "danmpy "
@@ -105,6 +106,25 @@ def is_danm_name(altname: str) -> bool:
     """Could `altname` be one that we gave? Others on our devices (udev's, a person's) stay."""
     head, dot, tail = altname.rpartition(".")
     return altname.startswith("vx_") or (bool(head and dot) and tail.isdecimal())
+
+
+def marks_in_use(host: HostFacts, names: frozenset[str]) -> Iterator[str]:
+    """The marks of our links among `names`, and of what they stand on: the port of a bridge, the
+    parent of a VLAN. A link is also known by its alternative names."""
+    waiting = [link for link in host.links if not names.isdisjoint((link.name, *link.altnames))]
+    seen: set[int] = set()
+    while waiting:
+        link = waiting.pop()
+        if link.index in seen:
+            continue
+        seen.add(link.index)
+        if mark := mark_of(link):
+            yield mark
+            waiting += [
+                each
+                for each in host.links
+                if each.master == link.index or each.index == link.parent
+            ]
 
 
 def _digest(text: str) -> str:

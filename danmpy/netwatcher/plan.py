@@ -21,7 +21,7 @@ from danmpy.kernel.hostlinks import (
     RemoveLink,
 )
 from danmpy.netwatcher.devices import wire_of
-from danmpy.netwatcher.marks import is_danm_name, is_ours, mark_of
+from danmpy.netwatcher.marks import is_danm_name, is_ours, mark_of, marks_in_use
 from danmpy.netwatcher.values import Desired, DeviceKind, DeviceSpec, Step
 
 _ABSENT: Final = "it is not there"
@@ -99,6 +99,12 @@ def plan_devices(desired: Desired, host: HostFacts, *, prune: bool = True) -> tu
 def kept_orphans(desired: Desired, host: HostFacts) -> tuple[str, ...]:
     """The names of links of ours that a plan without pruning leaves though nobody asks for them."""
     return tuple(sorted(link.name for link in _sort_links(desired, host, prune=False).orphans))
+
+
+def kept_in_use(desired: Desired, host: HostFacts, in_use: frozenset[str]) -> tuple[str, ...]:
+    """The names of links of ours that stay for the pods on them, though no network has them."""
+    stray = set(marks_in_use(host, in_use)) - {device.mark for device in desired.devices}
+    return tuple(sorted(link.name for link in host.links if mark_of(link) in stray))
 
 
 def _sort_links(desired: Desired, host: HostFacts, *, prune: bool) -> _Sorted:

@@ -69,6 +69,8 @@ class WatchContext:
     `conf_names` are the NetworkIDs that have a delegate configuration on this node: their
     NetworkType ``bridge`` is the CNI plugin of that name and not our own backend. `standing` are
     the networks that pods could be attached to until now: where two cannot go together, they stay.
+    `in_use` are links that interfaces of pods are on: those of ours stay, whoever wants them gone,
+    because the kernel takes a pod's interface away with its parent.
     """
 
     node_name: str
@@ -78,6 +80,7 @@ class WatchContext:
     port: int = VXLAN_PORT
     conf_names: frozenset[str] = frozenset()
     standing: frozenset[NetworkKey] = frozenset()
+    in_use: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +187,8 @@ class LookReport:
     `at` is in microseconds since the epoch. `intent` are the wishes that the look went by, None
     before the first one. `networks` are the resolved ones, `conditions` has at least one entry for
     each of them and for each that was refused an assignment; `device_of` has exactly the networks
-    that pods can be attached to now, with "" where no device is needed. `vteps` are this node's
+    that pods can be attached to now, with "" where no device is needed. `kept_in_use` are devices
+    that no network wants and that stay because pods are on them. `vteps` are this node's
     ends of VXLAN tunnels, by the parent's name in the networks. `error` is set when intent or
     kernel could not be read: then nothing was changed and the rest is from the look before.
     `seconds` is how long the look took.
@@ -200,6 +204,7 @@ class LookReport:
     steps: tuple[Step, ...] = ()
     failures: tuple[StepFailure, ...] = ()
     kept_orphans: tuple[str, ...] = ()
+    kept_in_use: tuple[str, ...] = ()
     error: str = ""
     seconds: float = 0.0
 
