@@ -15,10 +15,10 @@ import yaml
 
 from support.apiserver import ApiServer, free_port
 from support.databases import PostgresServer
+from support.interpose import Interposer
 from support.netns import Fabric, FabricNode, wait_until
 from support.node import Node, Nodes, Pod
 from support.processes import REPOSITORY, Daemon, Daemons, danmpy_argv
-from support.relay import Relay
 
 SYSTEM_NAMESPACE = "danmpy"
 REGISTRATION = REPOSITORY / "deploy" / "base" / "webhook.yaml"
@@ -30,7 +30,7 @@ class Cluster:
     def __init__(self, api: ApiServer, nodes: Nodes, daemons: Daemons, database_url: str) -> None:
         self.api = api
         self.database_url = database_url
-        self.relays: dict[str, Relay] = {}
+        self.relays: dict[str, Interposer] = {}
         self.nodes: dict[str, Node] = {}
         self.controllers: list[Daemon] = []
         self._makers = nodes
@@ -58,7 +58,7 @@ class Cluster:
         self.api.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
         address = [{"type": "InternalIP", "address": str(place.address.ip)}]
         self.api.patch_status("Node", name, {"addresses": address})
-        self.relays[name] = Relay(place.namespace, self.api.port)
+        self.relays[name] = Interposer(self.api.port, inside=place.namespace)
         node = self._makers.make(
             name,
             place.namespace,
@@ -150,7 +150,9 @@ class Cluster:
         found = self.api.get(kind, name, namespace)
         return dict((found or {}).get("status") or {})
 
-    def condition(self, kind: str, name: str, namespace: str = "default", *, of: str = "Ready"):  # type: ignore[no-untyped-def]
+    def condition(
+        self, kind: str, name: str, namespace: str = "default", *, of: str = "Ready"
+    ) -> dict[str, Any]:
         """One condition of a network, or an empty object."""
         conditions = self.status(kind, name, namespace).get("conditions", [])
         return next((each for each in conditions if each["type"] == of), {})
@@ -159,24 +161,18 @@ class Cluster:
         self, kind: str, name: str, namespace: str = "default", *, seconds: float = 20
     ) -> dict[str, Any]:
         """Wait until the network is Ready; its status."""
-        wait_until(
-            lambda: self.condition(kind, name, namespace).get("status") == "True",
-            seconds=seconds,
-            what=f"{kind} {namespace}/{name} Ready: {self.status(kind, name, namespace)}",
-            every=0.1,
-        )
+        deadline = time.monotonic() + seconds
+        while self.condition(kind, name, namespace).get("status") != "True":
+            if time.monotonic() > deadline:
+                last = self.status(kind, name, namespace)
+                pytest.fail(f"after {seconds} s {kind} {namespace}/{name} is not Ready: {last}")
+            time.sleep(0.1)
         return self.status(kind, name, namespace)
 
     def leader(self) -> str:
         """Who holds the lease now, or an empty text."""
         lease = self.api.get("Lease", "danmpy-controller", SYSTEM_NAMESPACE)
         return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
-
-    def kill_api(self, seconds: float) -> None:
-        """SIGKILL the API server, and start it again after `seconds`."""
-        self.api.kill()
-        time.sleep(seconds)
-        self.api.start()
 
 
 @pytest.fixture

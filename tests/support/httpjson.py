@@ -9,7 +9,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,25 +94,28 @@ class Endpoint:
         return made
 
     def _dial_inside(self, seconds: float) -> socket.socket:
-        """A socket belongs for good to the namespace that its thread was in when it was made."""
         assert self.netns is not None
-        path = self.netns.path
-        made: list[socket.socket] = []
-        failed: list[OSError] = []
+        return socket_inside(self.netns, lambda: self._dial(seconds))
 
-        def dial() -> None:
-            try:
-                _enter(path)
-                made.append(self._dial(seconds))
-            except OSError as problem:
-                failed.append(problem)
 
-        thread = threading.Thread(target=dial, name=f"dial-{self.host}")
-        thread.start()
-        thread.join()
-        if failed:
-            raise failed[0]
-        return made[0]
+def socket_inside(namespace: Namespace, make: Callable[[], socket.socket]) -> socket.socket:
+    """The socket that `make` makes, for good in `namespace`, where its thread is meanwhile."""
+    made: list[socket.socket] = []
+    failed: list[OSError] = []
+
+    def work() -> None:
+        try:
+            _enter(namespace.path)
+            made.append(make())
+        except OSError as problem:
+            failed.append(problem)
+
+    thread = threading.Thread(target=work, name="socket-inside")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return made[0]
 
 
 def _enter(path: Path) -> None:

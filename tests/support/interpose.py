@@ -10,15 +10,21 @@ from pathlib import Path
 import yaml
 
 from support.apiserver import ApiServer, free_port
+from support.httpjson import socket_inside
+from support.netns import Namespace
 
 _CHUNK = 1 << 16
 
 
 class Interposer:
-    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target`, and can be told to do something else."""
+    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target`, and can be told to do something else.
 
-    def __init__(self, target: int) -> None:
-        self.port = free_port()
+    With `inside` it listens on the loopback of that namespace, at the port of the target: how a
+    node reaches a server that listens on the machine's.
+    """
+
+    def __init__(self, target: int, *, inside: Namespace | None = None) -> None:
+        self.port = target if inside else free_port()
         self.accepted = 0
         self.refusing = False
         self._target = target
@@ -28,8 +34,11 @@ class Interposer:
         self._speaking = threading.Event()
         self._speaking.set()
         self._deaf: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener = socket_inside(inside, self._listen) if inside else self._listen()
         threading.Thread(target=self._accept, name="interposer", daemon=True).start()
+
+    def _listen(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", self.port), backlog=64)
 
     def hush(self) -> None:
         """Say nothing more on any connection, open or new, and keep them all."""

@@ -4,12 +4,16 @@ and leaves nothing behind when it is deleted."""
 from __future__ import annotations
 
 import json
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from support.apiclient import RefusedError
 from support.cluster import Cluster
+from support.databases import PostgresServer
 from support.netns import wait_until
 from support.node import Node, Pod, cluster_network, tenant_config, tenant_network
 
@@ -18,6 +22,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 PROFILE = {"name": "ens4", "vniType": "vxlan", "vniRange": "700-710"}
 INTERNAL = {"tenantNetwork": "internal", "ip": "dynamic", "ip6": "dynamic"}
 STORAGE = {"clusterNetwork": "storage", "ip": "dynamic"}
+RACES = 48
 STATUS = "k8s.v1.cni.cncf.io/network-status"
 
 
@@ -217,11 +222,127 @@ def test_a_lost_api_server_takes_no_device_and_no_address_away(small_cluster: Cl
     assert node.delete(waiting).ok
 
 
-def test_a_database_file_is_refused_in_a_cluster_of_two_nodes(cluster: Cluster, fabric) -> None:  # type: ignore[no-untyped-def]
-    first, second = fabric.nodes
-    cluster.add_node("node-b", second)
-    node = cluster.add_node("node-a", first, settings={"DANMPY_DATABASE_URL": ""})
+def test_a_database_file_is_refused_in_a_cluster_of_two_nodes_and_nothing_is_touched(
+    small_cluster: Cluster,
+) -> None:
+    cluster = small_cluster
+    node = cluster.nodes["node-a"]
+    declare_blue(cluster)
+    pod = added(node, cluster.pod("node-a", "blue", "web-0", INTERNAL))
+    node.daemon.stop()
+    # A state folder of its own: there is no journal that says that a pod is on the device.
+    folder = node.folder / "other"
+    node.environment["DANMPY_DATABASE_URL"] = f"sqlite:///{folder}/danmpy.db"
+    node.environment["DANMPY_STATE_DIR"] = str(folder)
     node.start(wait=False)
     assert node.daemon.wait(seconds=20) != 0
     assert "PostgreSQL" in node.daemon.output
     assert "Traceback" not in node.daemon.output
+    assert "vx700" in node.namespace.links()
+    assert "eth0" in pod.netns.links()
+
+
+def test_a_database_that_knows_nothing_takes_no_device_from_under_a_pod(
+    small_cluster: Cluster, postgresql: PostgresServer, empty_postgresql_url: str
+) -> None:
+    cluster = small_cluster
+    node = cluster.nodes["node-a"]
+    declare_blue(cluster)
+    pod = added(node, cluster.pod("node-a", "blue", "web-0", INTERNAL))
+    node.daemon.stop()
+    right = node.environment["DANMPY_DATABASE_URL"]
+    wrong = postgresql.socket_url(empty_postgresql_url.rpartition("/")[2])
+    node.environment["DANMPY_DATABASE_URL"] = wrong
+    node.start()
+    assert node.ask("networks")["items"], "it has looked"
+    assert "vx700" in node.namespace.links()
+    assert "eth0" in pod.netns.links()
+    node.daemon.stop()
+    node.environment["DANMPY_DATABASE_URL"] = right
+    node.start()
+    assert node.check(pod).ok
+
+
+def vanish(cluster: Cluster, kind: str, name: str) -> None:
+    """Take a network away past webhook and controller, as somebody with all rights can."""
+    cluster.api.delete("ValidatingWebhookConfiguration", "danmpy")
+    for controller in cluster.controllers:
+        controller.kill()
+    cluster.api.delete(kind, name)
+    cluster.api.patch(kind, name, {"metadata": {"finalizers": None}})
+    assert cluster.api.get(kind, name) is None
+
+
+def test_a_network_that_vanishes_keeps_its_device_until_its_last_pod_is_gone(
+    small_cluster: Cluster,
+) -> None:
+    cluster = small_cluster
+    node, other = cluster.nodes.values()
+    declare_blue(cluster)
+    pod = added(node, cluster.pod("node-a", "blue", "web-0", STORAGE))
+    vanish(cluster, "ClusterNetwork", "storage")
+    wait_until(lambda: "vx900" not in other.namespace.links(), what="the other node has seen it")
+    time.sleep(1)  # and this one, in at least one look
+    assert "vx900" in node.namespace.links()
+    assert node.check(pod).ok
+    late = cluster.pod("node-a", "blue", "web-1", STORAGE)
+    assert node.add(late).document["code"] == 7
+    assert node.delete(pod).ok
+    wait_until(lambda: "vx900" not in node.namespace.links(), what="gone with its last pod")
+
+
+def gone(cluster: Cluster, name: str) -> bool:
+    """Could the network be deleted?"""
+    try:
+        cluster.api.delete("ClusterNetwork", name)
+    except RefusedError:
+        return False
+    return True
+
+
+def test_a_network_deleted_in_the_moment_in_which_it_is_first_used_leaves_whole_pods(
+    small_cluster: Cluster,
+) -> None:
+    cluster = small_cluster
+    node = cluster.nodes["node-a"]
+    cluster.api.make_namespace("blue")
+    outcome: dict[str, int] = dict.fromkeys(("attached", "refused", "deleted", "kept"), 0)
+
+    def race(number: int) -> Pod | None:
+        name = f"race-{number}"
+        cluster.api.create(
+            cluster_network(name, host_device="ens4", vxlan=1000 + number, cidr="10.7.0.0/24")
+        )
+        ask = {"clusterNetwork": name, "ip": "dynamic"}
+        pod = cluster.pod("node-a", "blue", f"pod-{number}", ask)
+        with ThreadPoolExecutor(1) as one:
+            adding = one.submit(node.add, pod)
+            time.sleep(random.uniform(0, 0.12))
+            try:
+                cluster.api.delete("ClusterNetwork", name)
+                outcome["deleted"] += 1
+            except RefusedError:
+                outcome["kept"] += 1
+            answer = adding.result()
+        outcome["attached" if answer.ok else "refused"] += 1
+        return pod if answer.ok else None
+
+    with ThreadPoolExecutor(8) as pool:
+        pods = [pod for pod in pool.map(race, range(RACES)) if pod is not None]
+    time.sleep(6)  # longer than it took a device to go when nothing kept it
+    assert pods, outcome
+    for pod in pods:
+        assert node.check(pod).ok, (pod.name, node.check(pod).error, outcome)
+    for pod in pods:
+        assert node.delete(pod).ok
+        cluster.api.delete("Pod", pod.name, "blue")
+    for number in range(RACES):
+        # A node says a moment later that the pod is gone; until then the network is in use.
+        wait_until(lambda n=number: gone(cluster, f"race-{n}"), what=f"race-{number} deleted")
+    wait_until(
+        lambda: not [name for name in node.namespace.links() if name.startswith("vx")],
+        seconds=30,
+        what=f"no device is left: {outcome}",
+    )
+    assert node.leases() == []
+    assert node.ask("audit", "diff")["items"] == []
