@@ -113,3 +113,14 @@ def test_rows_settle_and_name_every_network_that_is_wanted_or_in_use(looks) -> N
         assert rows.keys() == {str(each.key) for each in networks} | attached.keys()
         assert all(row.network == name for name, row in rows.items())
         assert all(rows[name].attached == count for name, count in attached.items())
+
+
+def test_a_device_that_stands_keeps_its_segment_although_its_network_has_moved() -> None:
+    before = rows_of(look(ONE), {}, {})
+    moved = replace(look(vxlan_network(INTERNAL, 709)), kept_in_use=("vx700",))
+    rows = rows_of(moved, {}, before)
+    assert {row.segment for row in rows.values()} == {"vxlan:ens4:700", "vxlan:ens4:709"}
+    assert rows_of(moved, {}, rows) == rows
+    assert {row.segment for row in rows_of(replace(moved, kept_in_use=()), {}, rows).values()} == {
+        "vxlan:ens4:709"
+    }

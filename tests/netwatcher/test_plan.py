@@ -535,3 +535,18 @@ def test_a_segment_on_a_device_of_ours_follows_it() -> None:
     assert verbs(steps)[0] == "change vx700"
     Want(stacked).settle(fake)
     assert [link.name for link in fake.read().links] == ["lo", "ens4"]
+
+
+def test_what_pods_are_on_stays_with_all_that_it_stands_on() -> None:
+    fake = host()
+    bridged = on(vxlan("ens4", 700), BLUE, backend="bridge")
+    stacked = on(vlan("vx701", 5), RED)
+    Want(bridged, on(vxlan("ens4", 701), cluster_key("c")), stacked).settle(fake)
+    bridge = fake.read().at(fake.link("vx700").master)
+    assert bridge is not None
+    steps = Want(in_use=frozenset({bridge.name, "vx701.5"})).settle(fake)
+    assert steps == ()
+    Want(in_use=frozenset({"vx701.5"})).settle(fake)
+    assert [link.name for link in fake.read().links] == ["lo", "ens4", "vx701", "vx701.5"]
+    Want().settle(fake)
+    assert [link.name for link in fake.read().links] == ["lo", "ens4"]
