@@ -215,7 +215,8 @@ class Netwatcher:
         try:
             resolved = self._resolve(intent, write=apply)
             host = self._ports.host.read()
-            desired = self._desire(intent, resolved, host, frozenset(before.device_of))
+            in_use = self._ports.in_use()
+            desired = self._desire(intent, resolved, host, frozenset(before.device_of), in_use)
         except DanmpyError as error:
             return self._blind(before, error, monotonic() - began)
         prune = intent.complete and resolved.complete
@@ -227,7 +228,7 @@ class Netwatcher:
             steps=steps,
             failures=failures,
             kept_orphans=() if prune else kept_orphans(desired, host),
-            kept_in_use=kept_in_use(desired, host, self._ports.in_use()),
+            kept_in_use=kept_in_use(desired, host, in_use),
             seconds=monotonic() - began,
         )
 
@@ -284,6 +285,7 @@ class Netwatcher:
         resolved: _Resolved,
         host: HostFacts,
         standing: frozenset[NetworkKey],
+        in_use: frozenset[str],
     ) -> Desired:
         context = WatchContext(
             node_name=self._settings.node_name,
@@ -293,7 +295,7 @@ class Netwatcher:
             port=self._settings.port,
             conf_names=self._ports.conf_names(),
             standing=standing,
-            in_use=self._ports.in_use(),
+            in_use=in_use,
         )
         unserved = intent.rejected.keys() | resolved.problems.keys()
         return desired_devices(
