@@ -6,8 +6,10 @@ A shared module that is missing fails the run: a test that silently lost its fix
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 # In the order in which they import each other: pytest rewrites assertions of what it loads first.
 pytest_plugins = [
@@ -32,6 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LeakCheck(strict=in_ci), "leak-check")
     if not in_guest(config):
         _let_examples_take_their_time()
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """A command that a test calls sets up logging, and would hide lines from all later tests."""
+    yield
+    structlog.reset_defaults()
 
 
 def _let_examples_take_their_time() -> None:

@@ -86,14 +86,17 @@ def read_attachments(settings: Settings) -> tuple[AttachmentRecord, ...]:
 
 
 @contextmanager
-def open_netwatcher(settings: Settings) -> Iterator[Netwatcher]:
-    """The netwatcher, not started: for previews; what it holds open is closed after the block."""
+def open_netwatcher(
+    settings: Settings, attachments: tuple[AttachmentRecord, ...]
+) -> Iterator[Netwatcher]:
+    """The netwatcher, not started: for previews; what it holds open is closed after the block.
+
+    What the `attachments` stand on is kept.
+    """
     engine = open_engine(settings.database_url)
     host = HostLinks()
     try:
-        yield make_netwatcher(
-            settings, engine, open_intent(settings), host, lambda: read_attachments(settings)
-        )
+        yield make_netwatcher(settings, engine, open_intent(settings), host, lambda: attachments)
     finally:
         host.close()
         engine.dispose()

@@ -165,7 +165,7 @@ def _database(reading: _Reading, look: Look | None) -> set[Finding]:
     pods = look.intent.pods if look is not None and look.intent.complete else None
     node = reading.settings.node_name
     try:
-        seen = _seen(reading.settings)
+        seen = _seen(reading.settings, look)
     except DanmpyError as error:
         reading.failed("attachments", error)
         # Leases of this node could only be called orphans then, for lack of a look.
@@ -181,9 +181,9 @@ def _open_leases(audit: Audit) -> tuple[Lease, ...]:
     return tuple(lease for lease in audit.history(held_now) if lease.to is None)
 
 
-def _seen(settings: Settings) -> tuple[SeenInterface, ...]:
+def _seen(settings: Settings, look: Look | None) -> tuple[SeenInterface, ...]:
     """Every interface that this node has attached, as the kernel shows it."""
     from danmpy.attach.observe import observe
     from danmpy.bootstrap.readers import read_attachments
 
-    return tuple(observe(read_attachments(settings)))
+    return tuple(observe(look.attachments if look else read_attachments(settings)))

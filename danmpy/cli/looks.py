@@ -19,6 +19,7 @@ from danmpy.clock import to_rfc3339
 from danmpy.errors import HostError, StoreError
 
 if TYPE_CHECKING:
+    from danmpy.attach.journal import AttachmentRecord
     from danmpy.intent.values import Intent
     from danmpy.ipam.audit import Audit
     from danmpy.netwatcher.mirror import Refusal
@@ -33,13 +34,14 @@ PARAMETERS_VALID: Final = "ParametersValid"
 class Look:
     """The wishes, and what the netwatcher of this node makes of them now.
 
-    `audit` asks the database; it and `database_time` (RFC 3339) are None, and `store_error` is set,
-    when the database could not be read. `refusals` are what the kernel refused to the daemon, by
-    device: a preview tries nothing and cannot know.
+    `attachments` are this node's. `audit` asks the database; it and `database_time` (RFC 3339) are
+    None, and `store_error` is set, when the database could not be read. `refusals` are what the
+    kernel refused to the daemon, by device: a preview tries nothing and cannot know.
     """
 
     intent: Intent
     report: LookReport
+    attachments: tuple[AttachmentRecord, ...]
     audit: Audit | None
     database_time: str | None
     store_error: StoreError | None = None
@@ -138,30 +140,32 @@ def look_at(settings: Settings, intent: Intent | None = None) -> Look:
     Raises:
         IntentError: the wishes cannot be read at all.
     """
-    from danmpy.bootstrap.readers import open_audit, open_intent, open_netwatcher, open_refusals
+    from danmpy.bootstrap import readers
     from danmpy.netwatcher.values import LookReport
 
-    wishes = open_intent(settings).read() if intent is None else intent
+    wishes = readers.open_intent(settings).read() if intent is None else intent
+    attachments = readers.read_attachments(settings)
     audit: Audit | None = None
     time: str | None = None
     trouble: StoreError | None = None
     try:
-        audit = open_audit(settings)
+        audit = readers.open_audit(settings)
         time = to_rfc3339(audit.database_time())
     except StoreError as error:
         audit, trouble = None, error
     try:
-        with open_netwatcher(settings) as netwatcher:
+        with readers.open_netwatcher(settings, attachments) as netwatcher:
             report = netwatcher.preview(wishes)
     except HostError as error:
         report = LookReport(at=0, error=str(error))
     return Look(
         intent=wishes,
         report=report,
+        attachments=attachments,
         audit=audit,
         database_time=time,
         store_error=trouble,
-        refusals=open_refusals(settings),
+        refusals=readers.open_refusals(settings),
     )
 
 

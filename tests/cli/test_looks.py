@@ -43,6 +43,7 @@ LOOK = Look(
         conditions={SHARED: (READY,)},
         device_of={SHARED: "vx900"},
     ),
+    attachments=(),
     audit=None,
     database_time=None,
     store_error=StoreError("away", hint="start it", subject="database"),

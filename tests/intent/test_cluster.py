@@ -319,8 +319,8 @@ def test_a_lost_server_changes_nothing_and_is_caught_up_when_it_is_back(
     blue.start()
     blue.create(network_manifest("ClusterNetwork", "new"))
     blue.delete("Pod", "web", "blue")
-    soon(lambda: cluster_key("new") in watched.intent.networks, 6)
-    soon(lambda: not watched.intent.pods, 6)
+    soon(lambda: cluster_key("new") in watched.intent.networks)
+    soon(lambda: not watched.intent.pods)
     assert watched.intent.complete
 
 
@@ -334,7 +334,7 @@ def test_a_server_that_comes_late_is_waited_for(apiservers: ApiServers, watches:
     assert not watched.intent.complete
     assert watched.intent.problems
     server.start()
-    soon(lambda: watched.intent.complete, 8)
+    soon(lambda: watched.intent.complete)
     assert cluster_key("front") in watched.intent.networks
     watches.close()
     client.close()

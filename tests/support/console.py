@@ -172,10 +172,10 @@ class World:
 
     def look(self) -> None:
         """Let the netwatcher do its work once: assignments and devices."""
-        from danmpy.bootstrap.readers import open_netwatcher
+        from danmpy.bootstrap.readers import open_netwatcher, read_attachments
 
         def work() -> None:
-            with open_netwatcher(self.settings) as netwatcher:
+            with open_netwatcher(self.settings, read_attachments(self.settings)) as netwatcher:
                 report = netwatcher.look()
             assert not report.error, report
 
@@ -183,12 +183,12 @@ class World:
 
     def resolved(self, key: NetworkKey) -> NetworkSpec:
         """A network with its assignment."""
-        from danmpy.bootstrap.readers import open_intent, open_netwatcher
+        from danmpy.bootstrap.readers import open_intent, open_netwatcher, read_attachments
 
         found: list[NetworkSpec] = []
 
         def work() -> None:
-            with open_netwatcher(self.settings) as netwatcher:
+            with open_netwatcher(self.settings, read_attachments(self.settings)) as netwatcher:
                 report = netwatcher.preview(open_intent(self.settings).read())
             found.append(report.networks[key])
 
