@@ -6,9 +6,11 @@ and every rule about addresses is written once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import pairwise
 from typing import Final
 
 from danmpy.api.addresses import Range, TextError, bounds, merged, parse_ranges, parse_subnet
@@ -135,8 +137,8 @@ def build_network(key: NetworkKey, uid: str, draft: NetworkDraft) -> NetworkSpec
         segment=_segment(draft),
         container_prefix=options.container_prefix,
         rt_table=options.rt_tables,
-        v4=_pool(draft.v4, options.exclude),
-        v6=_pool(draft.v6, options.exclude),
+        v4=_pool(draft.v4, options),
+        v6=_pool(draft.v6, options),
         routes=_routes(draft.v4),
         routes6=_routes(draft.v6),
         gateway=gateway4,  # type: ignore[arg-type]  # a FamilyDraft of IPv4 has such a gateway
@@ -205,18 +207,32 @@ def _routes(draft: FamilyDraft) -> tuple[RouteSpec, ...]:
     )
 
 
-def _pool(draft: FamilyDraft, exclude: list[str]) -> PoolSpec | None:
+def spans_of(texts: Iterable[str], family: Family) -> tuple[Range, ...]:
+    """The spans of `family` in `exclude` or `ranges`, merged; what cannot be read is left out."""
+    spans: list[Range] = []
+    for text in texts:
+        with suppress(TextError):
+            found, span = parse_ranges(text)
+            if found == family:
+                spans.append(span)
+    return merged(spans)
+
+
+def _pool(draft: FamilyDraft, options: NetworkOptions) -> PoolSpec | None:
     if draft.subnet is None or draft.base is None:
         return None
     first, last = default_bounds(draft.base)
-    ranges = (parse_ranges(text) for text in exclude)
+    first = int(ip_address(draft.start)) if draft.start else first
+    last = int(ip_address(draft.end)) if draft.end else last
+    spans = spans_of(options.ranges, draft.family) or ((first, last),)
     return PoolSpec(
         family=draft.family,
         subnet=draft.subnet,
-        first=int(ip_address(draft.start)) if draft.start else first,
-        last=int(ip_address(draft.end)) if draft.end else last,
+        first=spans[0][0],
+        last=spans[-1][1],
+        gaps=tuple((one[1] + 1, two[0] - 1) for one, two in pairwise(spans)),
         reserved=merged(_reserved(draft, draft.subnet)),
-        excluded=merged(span for family, span in ranges if family == draft.family),
+        excluded=spans_of(options.exclude, draft.family),
     )
 
 

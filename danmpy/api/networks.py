@@ -1,8 +1,9 @@
 """The manifests of TenantNetwork, ClusterNetwork and DanmNet, field by field as people write them.
 
-Names, types and meanings are DANM 4.3's; `mtu`, `gateway`, `gateway6`, `exclude` and
-`vxlan_remotes` are ours. These models only know the shape: what the values mean together is in
-`rules`. Empty text, empty lists, empty pools and 0 count as absent, because DANM writes them.
+Names, types and meanings are DANM 4.3's; `mtu`, `gateway`, `gateway6`, `ranges`,
+`exclude` and `vxlan_remotes` are ours. These models only know the shape: what the values mean
+together is in `rules`. Empty text, empty lists, empty pools and 0 count as absent, because DANM
+writes them.
 """
 
 from __future__ import annotations
@@ -116,6 +117,11 @@ class NetworkOptions(Manifest):
     )
     gateway6: str = Field(
         default="", description="IPv6 default gateway, inside net6; handed out to no pod."
+    )
+    ranges: list[str] = Field(
+        default_factory=list,
+        description="Ranges for dynamic requests, instead of the allocation pool of their family:"
+        " address, first-last, or CIDR; both families.",
     )
     exclude: list[str] = Field(
         default_factory=list,

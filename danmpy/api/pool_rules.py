@@ -17,7 +17,7 @@ from danmpy.api.addresses import (
     parse_ranges,
     parse_subnet,
 )
-from danmpy.api.drafts import OPTIONS, FamilyDraft, NetworkDraft, default_bounds
+from danmpy.api.drafts import OPTIONS, FamilyDraft, NetworkDraft, default_bounds, spans_of
 from danmpy.api.findings import Finding
 from danmpy.api.limits import IPV4_PREFIX_MIN
 from danmpy.api.specs import IPAddress, IPNetwork
@@ -191,19 +191,38 @@ FAMILY_RULES: Final[tuple[FamilyRule, ...]] = (
 
 def exclude_inside(draft: NetworkDraft) -> Iterator[Finding]:
     """Ours: every exclusion can be read and lies inside cidr or net6."""
-    for index, text in enumerate(draft.options.exclude):
-        field = f"exclude[{index}]"
+    yield from _spans_inside(draft, "exclude", draft.options.exclude, "Exclude")
+
+
+def ranges_usable(draft: NetworkDraft) -> Iterator[Finding]:
+    """Ours: every range can be read and lies inside cidr or net6, and no pool says otherwise."""
+    texts = draft.options.ranges
+    yield from _spans_inside(draft, "ranges", texts, "Ranges")
+    for own in draft.families:
+        names = own.names
+        if (own.pool_cidr or own.start or own.end) and spans_of(texts, own.family):
+            yield _finding(
+                "ranges",
+                "RangesBesidePool",
+                f"ranges has IPv{own.family} addresses and {names.pool} is set as well",
+                f"delete {names.pool}, and write what it says into ranges",
+            )
+
+
+def _spans_inside(draft: NetworkDraft, name: str, texts: list[str], code: str) -> Iterator[Finding]:
+    for index, text in enumerate(texts):
+        field = f"{name}[{index}]"
         try:
             family, span = parse_ranges(text)
         except TextError as error:
-            yield _text_finding(field, "ExcludeInvalid", error)
+            yield _text_finding(field, f"{code}Invalid", error)
             continue
         own = draft.v4 if family == 4 else draft.v6
         if own.subnet is None:
             if not own.subnet_text:
                 yield _finding(
                     field,
-                    "ExcludeOutside",
+                    f"{code}Outside",
                     f"{text} is IPv{family} and the network has no {own.names.subnet}",
                     f"delete the entry, or set {own.names.subnet}",
                 )
@@ -212,9 +231,9 @@ def exclude_inside(draft: NetworkDraft) -> Iterator[Finding]:
         if span[0] < first or span[1] > last:
             yield _finding(
                 field,
-                "ExcludeOutside",
+                f"{code}Outside",
                 f"{text} is not inside {own.subnet}",
-                f"exclude addresses of {own.subnet}",
+                f"write addresses of {own.subnet}",
             )
 
 

@@ -25,7 +25,7 @@ from danmpy.api.limits import (
     NETWORK_ID_MAX,
 )
 from danmpy.api.networks import NetworkManifest
-from danmpy.api.pool_rules import FAMILY_RULES, exclude_inside
+from danmpy.api.pool_rules import FAMILY_RULES, exclude_inside, ranges_usable
 from danmpy.api.specs import NetworkKey, NetworkKind, NetworkSpec
 from danmpy.api.words import is_file_name, is_link_name, is_link_prefix
 
@@ -279,6 +279,7 @@ def remotes_usable(draft: NetworkDraft) -> Iterator[Finding]:
 
 NETWORK_RULES: Final[tuple[NetworkRule, ...]] = (
     exclude_inside,
+    ranges_usable,
     one_segment,
     network_id_usable,
     allowed_tenants_only_on_cluster,

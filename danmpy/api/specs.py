@@ -63,15 +63,17 @@ class SegmentKey:
 class PoolSpec:
     """The addresses of one family on one network. Ranges are inclusive integers.
 
-    `first`..`last` is what dynamic requests get; static requests may use all of `subnet`.
+    `first`..`last` without `gaps` is what dynamic requests get; static requests may use all of
+    `subnet`.
     `reserved` (network and broadcast address, gateways) and `excluded` are handed out to nobody;
-    both are sorted, merged and disjoint ranges inside `subnet`.
+    all three are sorted, merged and disjoint ranges inside `subnet`.
     """
 
     family: Family
     subnet: IPNetwork
     first: int
     last: int
+    gaps: tuple[tuple[int, int], ...] = ()
     reserved: tuple[tuple[int, int], ...] = ()
     excluded: tuple[tuple[int, int], ...] = ()
 
@@ -179,6 +181,11 @@ class AddressAsk:
 
     mode: AddressMode = AddressMode.ABSENT
     address: IPAddress | None = None
+
+    @property
+    def is_leased(self) -> bool:
+        """Does it ask for an address of the network's own subnet, whichever or a certain one?"""
+        return self.mode in {AddressMode.DYNAMIC, AddressMode.STATIC}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,8 +74,8 @@ def _pool_narrows(old: PoolSpec | None, new: PoolSpec | None) -> bool:
         return False
     if new is None or not _inside(old, new):
         return True
-    kept = (*new.reserved, *new.excluded)
-    return any(span not in (*old.reserved, *old.excluded) for span in kept)
+    kept = (*new.gaps, *new.reserved, *new.excluded)
+    return any(span not in (*old.gaps, *old.reserved, *old.excluded) for span in kept)
 
 
 def _inside(old: PoolSpec, new: PoolSpec) -> bool:
@@ -94,7 +94,11 @@ def _fault(network: NetworkSpec, lease: Lease) -> tuple[str, str] | None:
         return names.subnet, "SubnetInUse"
     if kept := _kept_back(network, lease):
         return kept
-    if lease.mode is AddressMode.DYNAMIC and not pool.first <= int(address) <= pool.last:
+    if lease.mode is not AddressMode.DYNAMIC:
+        return None
+    if _covers(pool.gaps, int(address)):
+        return "ranges", "PoolInUse"
+    if not pool.first <= int(address) <= pool.last:
         return names.pool, "PoolInUse"
     return None
 

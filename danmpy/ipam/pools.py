@@ -55,8 +55,8 @@ class Layout:
 
 @lru_cache(maxsize=8192)
 def layout(pool: PoolSpec) -> Layout:
-    """The dynamic ranges of `pool`: `first`..`last` without what is reserved or excluded."""
-    ranges = subtract(((pool.first, pool.last),), (*pool.reserved, *pool.excluded))
+    """The dynamic ranges of `pool`: `first`..`last` without gaps, reserved and excluded ones."""
+    ranges = subtract(((pool.first, pool.last),), (*pool.gaps, *pool.reserved, *pool.excluded))
     text = f"{pool.subnet}|{ranges}"
     return Layout(ranges=ranges, shape=hashlib.sha256(text.encode()).hexdigest()[:32])
 

@@ -19,6 +19,7 @@ from danmpy.api.specs import (
     SegmentKey,
     SegmentKind,
 )
+from danmpy.ipam.pools import layout
 
 KEY = NetworkKey(kind=NetworkKind.CLUSTER, name="net")
 
@@ -164,6 +165,25 @@ def test_exclusions_are_merged_and_kept_by_family() -> None:
     assert spec.v6 is not None
     assert spec.v4.excluded == ((number("10.0.0.8"), number("10.0.0.11")),)
     assert spec.v6.excluded == single("2001:db8::7")
+
+
+def test_ranges_are_merged_into_a_pool_with_gaps() -> None:
+    ranges = ["10.0.0.64/26", "10.0.0.10-10.0.0.19", "10.0.0.20", "2001:db8::1-2001:db8::9"]
+    spec = build(cidr="10.0.0.0/24", net6="2001:db8::/64", ranges=ranges)
+    assert spec.v4 is not None
+    assert spec.v6 is not None
+    assert (spec.v4.first, spec.v4.last) == (number("10.0.0.10"), number("10.0.0.127"))
+    assert spec.v4.gaps == ((number("10.0.0.21"), number("10.0.0.63")),)
+    assert (spec.v6.first, spec.v6.last) == (number("2001:db8::1"), number("2001:db8::9"))
+    assert spec.v6.gaps == ()
+
+
+@given(st.lists(st.tuples(st.integers(1, 254), st.integers(1, 254)).map(sorted), min_size=1))
+def test_ranges_give_exactly_their_addresses(spans: list[list[int]]) -> None:
+    pool = pool4("10.0.0.0/24", ranges=[f"10.0.0.{low}-10.0.0.{high}" for low, high in spans])
+    given_out = {value for low, high in layout(pool).ranges for value in range(low, high + 1)}
+    base = number("10.0.0.0")
+    assert given_out == {base + n for low, high in spans for n in range(low, high + 1)}
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(8, 32))

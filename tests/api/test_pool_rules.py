@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from danmpy.api.drafts import draft_network
 from danmpy.api.findings import Finding
 from danmpy.api.networks import NetworkBody
-from danmpy.api.pool_rules import FAMILY_RULES, exclude_inside
+from danmpy.api.pool_rules import FAMILY_RULES, exclude_inside, ranges_usable
 from danmpy.api.specs import NetworkKind
 
 V4: dict[str, Any] = {"cidr": "10.0.0.0/24"}
@@ -19,7 +19,7 @@ def findings(**options: Any) -> list[Finding]:
     body = NetworkBody.model_validate({"Options": options})
     draft = draft_network(NetworkKind.CLUSTER, body)
     found = [one for family in draft.families for rule in FAMILY_RULES for one in rule(family)]
-    found += exclude_inside(draft)
+    found += [*exclude_inside(draft), *ranges_usable(draft)]
     assert all(one.message and one.hint for one in found)
     return found
 
@@ -44,6 +44,8 @@ def codes(**options: Any) -> list[tuple[str, str]]:
         V6 | {"routes6": {"::/0": "2001:db8::1"}, "gateway6": "2001:db8::"},
         V6 | {"allocation_pool_v6": {"cidr": "2001:db8::/105"}},
         V4 | V6 | {"exclude": ["10.0.0.9", "10.0.0.20-10.0.0.30", "2001:db8::/80"]},
+        V4 | V6 | {"ranges": ["10.0.0.9", "10.0.0.20-10.0.0.30", "2001:db8::/80"]},
+        V4 | V6 | {"ranges": ["10.0.0.9"], "allocation_pool_v6": {"start": "2001:db8::9"}},
         {"cidr": "10.0.0.7/24"},
         {"cidr": "10.0.0.0/8"},
     ],
@@ -172,3 +174,27 @@ def test_several_rules_are_told_together() -> None:
 def test_a_field_of_the_wrong_type_never_reaches_the_rules() -> None:
     with pytest.raises(ValidationError):
         findings(cidr=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "path"),
+    [
+        (V4 | {"ranges": ["10.0.0.9", "10.0.1.1"]}, "RangesOutside", "ranges[1]"),
+        (V4 | {"ranges": ["10.0.0.9-x"]}, "RangesInvalid", "ranges[0]"),
+        (V4 | {"ranges": ["10.0.0.9-10.0.0.5"]}, "RangesInvalid", "ranges[0]"),
+        (V4 | {"ranges": ["10.0.0.9/25"]}, "RangesInvalid", "ranges[0]"),
+        (V4 | {"ranges": ["2001:db8::7"]}, "RangesOutside", "ranges[0]"),
+        (
+            V4 | {"ranges": ["10.0.0.9"], "allocation_pool": {"end": "10.0.0.20"}},
+            "RangesBesidePool",
+            "ranges",
+        ),
+        (
+            V6 | {"ranges": ["2001:db8::9"], "allocation_pool_v6": {"cidr": "2001:db8::/80"}},
+            "RangesBesidePool",
+            "ranges",
+        ),
+    ],
+)
+def test_ranges_that_cannot_be_are_refused(options: dict[str, Any], code: str, path: str) -> None:
+    assert codes(**options) == [(code, path)]

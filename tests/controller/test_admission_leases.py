@@ -49,6 +49,18 @@ def test_a_static_address_may_lie_outside_of_the_pool() -> None:
     ]
 
 
+def test_ranges_may_be_added_and_not_taken_from_under_a_lease() -> None:
+    one = spec(cidr="10.0.0.0/24", ranges=["10.0.0.10-10.0.0.19"])
+    two = spec(cidr="10.0.0.0/24", ranges=["10.0.0.10-10.0.0.19", "10.0.0.30-10.0.0.39"])
+    assert found(one, two, lease("10.0.0.15/24")) == []
+    assert narrows(two, one)
+    assert found(two, one, lease("10.0.0.35/24")) == [("PoolInUse", "allocation_pool")]
+    holed = spec(cidr="10.0.0.0/24", ranges=["10.0.0.10-10.0.0.12", "10.0.0.30-10.0.0.39"])
+    assert narrows(two, holed)
+    assert found(two, holed, lease("10.0.0.15/24")) == [("PoolInUse", "ranges")]
+    assert found(two, holed, lease("10.0.0.15/24", AddressMode.STATIC)) == []
+
+
 def test_both_families_are_told_each_by_its_field() -> None:
     new = spec(cidr="10.0.1.0/24", net6="2001:db8:1::/64")
     leases = (lease("10.0.0.5/24"), lease("2001:db8::5/64"))
