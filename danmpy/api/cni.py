@@ -373,7 +373,7 @@ def _parse_prev(verb: Verb, config: Mapping[str, Any]) -> CniResult | None:
         hint = "the runtime has to send the result of ADD"
         raise _bad_config("CHECK came without prevResult", hint, CODE_CONFIG)
     # DEL must work when its caller kept nonsense: what was attached is in the journal.
-    return parse_result(prev) if verb is Verb.CHECK else None
+    return parse_result(prev) if prev is not None and verb in {Verb.ADD, Verb.CHECK} else None
 
 
 def _parse_attachments(config: Mapping[str, Any]) -> frozenset[Attachment] | None:

@@ -18,6 +18,7 @@ from danmpy.api.cni import (
     render_versions,
     requested_version,
 )
+from danmpy.attach.plan import extend_result
 from danmpy.attach.wire import WireAnswer, WireRequest
 from danmpy.clock import monotonic
 from danmpy.errors import BugError, DanmpyError, cni_code_of
@@ -100,7 +101,8 @@ class CniHandler:
     def _dispatch(self, request: CniRequest) -> Mapping[str, Any] | None:
         match request.verb:
             case Verb.ADD:
-                return render_result(self._verbs.add(request), request.version)
+                made = extend_result(request.prev_result, self._verbs.add(request))
+                return render_result(made, request.version)
             case Verb.DEL:
                 self._verbs.delete(request)
             case Verb.CHECK:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 
-from danmpy.api.cni import MAIN_TABLE, CniInterface, CniIp, CniResult, CniRoute
+from danmpy.api.cni import MAIN_TABLE, CniDns, CniInterface, CniIp, CniResult, CniRoute
 from danmpy.api.limits import IFNAME_MAX_BYTES
 from danmpy.api.specs import IPAddress, RouteSpec
 from danmpy.attach.values import Backend, InterfaceSpec, IPInterface, PodIdentity
@@ -140,6 +140,23 @@ def plan_result(made: Sequence[MadeInterface], netns: str, ifname: str = "") -> 
         routes += _report_routes(item)
     hosts = [CniInterface(name=item.host_name) for item in made if item.host_name]
     return CniResult(interfaces=(*interfaces, *hosts), ips=tuple(ips), routes=tuple(routes))
+
+
+def extend_result(previous: CniResult | None, own: CniResult) -> CniResult:
+    """What plugins before us in a chain made, and what we made (CNI spec 1.1.0, section 2, ADD)."""
+    if previous is None:
+        return own
+    before = len(previous.interfaces)
+    ips = (
+        replace(ip, interface=None if ip.interface is None else ip.interface + before)
+        for ip in own.ips
+    )
+    return CniResult(
+        interfaces=(*previous.interfaces, *own.interfaces),
+        ips=(*previous.ips, *ips),
+        routes=(*previous.routes, *own.routes),
+        dns=own.dns if own.dns != CniDns() else previous.dns,
+    )
 
 
 _Parts = tuple[list[CniInterface], list[CniIp]]

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_inte
 
 import pytest
 
-from danmpy.api.cni import CniInterface, CniIp, CniResult, CniRoute
+from danmpy.api.cni import CniDns, CniInterface, CniIp, CniResult, CniRoute
 from danmpy.api.specs import (
     AddressAsk,
     AddressMode,
@@ -19,6 +19,7 @@ from danmpy.attach.plan import (
     addresses_by_interface,
     alias_of,
     differences,
+    extend_result,
     host_link_name,
     plan_config,
     plan_link,
@@ -220,3 +221,30 @@ def test_no_two_sandboxes_share_an_alias_and_none_is_longer_than_the_kernel_take
     assert len(set(aliases)) == len(ids)
     assert max(map(len, aliases)) <= 255
     assert aliases[1] == "danmpy pod=" + "c" * 64
+
+
+def test_what_plugins_before_us_made_is_passed_on_and_ours_comes_behind() -> None:
+    before = CniResult(
+        interfaces=(CniInterface(name="net0", sandbox="/run/netns/x"),),
+        ips=(CniIp(address=ip_interface("10.9.0.2/24"), interface=0),),
+        routes=(CniRoute(dst=ip_network("10.9.0.0/16")),),
+        dns=CniDns(nameservers=("10.9.0.1",)),
+    )
+    own = CniResult(
+        interfaces=(CniInterface(name="eth0", sandbox="/run/netns/x"),),
+        ips=(
+            CniIp(address=ip_interface("10.0.0.7/24"), interface=0),
+            CniIp(address=ip_interface("10.0.0.8/24")),
+        ),
+        routes=(CniRoute(dst=ip_network("10.1.0.0/16")),),
+    )
+    both = extend_result(before, own)
+    assert [link.name for link in both.interfaces] == ["net0", "eth0"]
+    assert [(str(ip.address.ip), ip.interface) for ip in both.ips] == [
+        ("10.9.0.2", 0),
+        ("10.0.0.7", 1),
+        ("10.0.0.8", None),
+    ]
+    assert both.routes == (*before.routes, *own.routes)
+    assert both.dns == before.dns
+    assert extend_result(None, own) is own
