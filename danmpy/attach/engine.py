@@ -10,7 +10,8 @@ import structlog
 
 from danmpy.api.annotations import default_networks, parse_interfaces
 from danmpy.api.cni import Attachment, CniRequest, CniResult, parse_result, render_result
-from danmpy.api.specs import AddressMode, PodSpec
+from danmpy.api.profile_rules import quotas_for
+from danmpy.api.specs import NetworkSpec, PodSpec
 from danmpy.attach.builder import Blueprint
 from danmpy.attach.checks import lease_differences, require_intact
 from danmpy.attach.delegate_confs import DelegateConf
@@ -30,7 +31,7 @@ from danmpy.errors import (
     UnavailableError,
 )
 from danmpy.intent.values import Intent
-from danmpy.ipam.leases import EndReason, Lease, LeaseOwner, LeaseRequest
+from danmpy.ipam.leases import EndReason, Lease, LeaseRequest
 from danmpy.kernel.netns import netns_id_of
 
 _log = structlog.get_logger(__name__)
@@ -69,7 +70,9 @@ class Attacher:
                 elif self._stands(known, request.netns):
                     return parse_result(known.result)
                 else:
+                    self._ports.view.require_ready()
                     return self._attach_again(known, request)
+            self._ports.view.require_ready()
             return self._attach(request)
 
     def _attach_again(self, known: AttachmentRecord, request: CniRequest) -> CniResult:
@@ -116,14 +119,8 @@ class Attacher:
     def _attach(self, request: CniRequest) -> CniResult:
         intent = self._ports.view.read_for(request.pod_namespace, request.pod_name, request.pod_uid)
         pod = _pod_of(request, intent)
-        identity = PodIdentity(
-            namespace=pod.namespace,
-            pod=pod.name,
-            uid=request.pod_uid or pod.uid,
-            container_id=request.container_id,
-            netns=request.netns,
-            ifname=request.ifname,
-        )
+        quotas = quotas_for(intent.tenant_configs, pod.namespace)
+        identity = PodIdentity.of(request, pod, quotas)
         specs = self._decide(pod, identity, intent)
         devices = {
             spec.name: self._ports.view.ready_device(spec.network.key)
@@ -154,6 +151,7 @@ class Attacher:
             IntentError: the declaration is wrong, with the entry and the rule.
         """
         asks = parse_interfaces(pod)
+        intent = self._ports.view.hear(intent, pod, asks)
         asked = [ask.network for ask in asks] or default_networks(pod.namespace)
         view = self._ports.view.read_networks(intent, asked)
         context = ResolveContext(
@@ -163,6 +161,7 @@ class Attacher:
             conf_names=self._ports.delegates.conf_names(),
             conf_dir=str(self._settings.conf_dir),
             rejected=view.refused,
+            interface_limit=quotas_for(intent.tenant_configs, pod.namespace).interfaces_per_pod,
         )
         specs = resolve(pod, asks, view.networks, context)
         if all(spec.name != identity.ifname for spec in specs):
@@ -264,7 +263,9 @@ class Attacher:
         result = plan_result(built.made, identity.netns, identity.ifname)
         self._record_macs(result, leases, identity.container_id)
         rendered = render_result(result, JOURNAL_VERSION)
-        ports.journal.write(record.with_phase(Phase.ATTACHED, links=built.links, result=rendered))
+        ports.journal.write(
+            record.with_phase(Phase.ATTACHED, links=built.links, leases=leases, result=rendered)
+        )
         ports.faults("add:recorded")
         return result
 
@@ -280,18 +281,12 @@ class Attacher:
                 mac=spec.mac or plan.known_mac(spec.name),
             )
             for spec in specs
-            if spec.owns_addresses and _wants_lease(spec)
+            if spec.is_leased
         ]
+        self._ports.leases.require_open(_without_lease(specs))
         if not requests:
             return ()
-        owner = LeaseOwner(
-            namespace=identity.namespace,
-            pod=identity.pod,
-            pod_uid=identity.uid,
-            container_id=identity.container_id,
-            node=self._settings.node_name,
-        )
-        return self._ports.leases.bind(owner, requests)
+        return self._ports.leases.bind(identity.owner(self._settings.node_name), requests)
 
     def _record_macs(self, result: CniResult, leases: Sequence[Lease], container_id: str) -> None:
         """Tell the database the MACs that only the kernel or a delegate knew."""
@@ -420,8 +415,9 @@ class Attacher:
             UnavailableError: code 50, and why not.
         """
         try:
+            self._ports.view.require_ready()
             self._ports.leases.ping()
-        except StoreError as error:
+        except (NotReadyError, StoreError) as error:
             raise UnavailableError(
                 f"pods cannot be attached: {error.message}", hint=error.hint, subject=error.subject
             ) from error
@@ -478,6 +474,11 @@ def _pod_of(request: CniRequest, intent: Intent) -> PodSpec:
     return pod
 
 
-def _wants_lease(spec: InterfaceSpec) -> bool:
-    wanted = (AddressMode.DYNAMIC, AddressMode.STATIC)
-    return spec.ip.mode in wanted or spec.ip6.mode in wanted
+def _without_lease(specs: Sequence[InterfaceSpec]) -> list[NetworkSpec]:
+    """The networks of which no lease would tell that they are being deleted.
+
+    Only an API server deletes so; a network of a folder, whose UID is its name, just goes.
+    """
+    leased = {spec.network.uid for spec in specs if spec.is_leased}
+    networks = (spec.network for spec in specs if spec.network.uid not in leased)
+    return [network for network in networks if network.uid != str(network.key)]

@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from danmpy.attach.delegate_confs import DelegateConf
 from danmpy.errors import HostError, NotReadyError
+from danmpy.ipam.values import Lease
 from danmpy.kernel.netns import NetnsId
 from danmpy.kernel.podlinks import PodLink, PodLinkConfig
 
@@ -80,7 +81,8 @@ class AttachmentRecord:
 
     `netns_device`, `netns_inode` and, where the kernel has it, `netns_cookie` tell the namespace
     apart from a later one at the same path.
-    `network_name` is the name in the CNI configuration, which GC goes by.
+    `network_name` is the name in the CNI configuration, which GC goes by. `leases` are what the
+    database was told: should it ever forget them, this node can tell it again.
     """
 
     container_id: str
@@ -98,6 +100,7 @@ class AttachmentRecord:
     detached_at: int = 0
     end_reason: str = ""
     links: tuple[LinkRecord, ...] = ()
+    leases: tuple[Lease, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -134,6 +137,11 @@ class Journal:
         the pod, so it must take microseconds and raise nothing.
         """
         self._on_change = on_change
+
+    @property
+    def state_dir(self) -> Path:
+        """The state folder that this process has for itself."""
+        return self._folder.parent
 
     @property
     def complete(self) -> bool:
@@ -273,6 +281,23 @@ def _write_file(path: str, data: bytes, *, durable: bool) -> None:
             os.fdatasync(fd)
     finally:
         os.close(fd)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace the file `path` so that it is on the disk, old or new, whatever happens.
+
+    Raises:
+        OSError: it cannot be written; the old one stays.
+    """
+    temporary = f"{path}{_UNFINISHED}"
+    try:
+        _write_file(temporary, data, durable=True)
+        os.rename(temporary, path)  # noqa: PTH104 - as in `Journal.write`
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108
+        raise
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

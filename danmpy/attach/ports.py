@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from danmpy.api.specs import NetworkKey, NetworkSpec
+from danmpy.api.specs import InterfaceAsk, NetworkKey, NetworkSpec, PodSpec
 from danmpy.attach.builder import PodBuilder
 from danmpy.attach.delegates import Delegates
 from danmpy.attach.journal import Journal
@@ -33,6 +33,20 @@ class NodeView(Protocol):
 
         Raises:
             DanmpyError: what this pod wants cannot be looked at now; the message says why.
+        """
+
+    def hear(self, intent: Intent, pod: PodSpec, asks: Sequence[InterfaceAsk]) -> Intent:
+        """`intent`, with a network that `pod` asks for and that was made just now.
+
+        Raises:
+            DanmpyError: such a network exists, and what it is cannot be known now.
+        """
+
+    def require_ready(self) -> None:
+        """Are pods attached now?
+
+        Raises:
+            NotReadyError: this node is still starting; the message says what it waits for.
         """
 
     def read_networks(self, intent: Intent, asked: Collection[NetworkKey] = ...) -> NetworkView:
@@ -66,6 +80,9 @@ class Leases(Protocol):
 
     def record_mac(self, container_id: str, interface: str, mac: str) -> None:
         """Note a MAC that was not known when the address was leased."""
+
+    def require_open(self, networks: Iterable[NetworkSpec]) -> None:
+        """Raise IntentError when one of these networks is being deleted."""
 
     def ping(self) -> None:
         """Raise StoreError when the database cannot be used."""

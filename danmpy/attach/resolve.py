@@ -41,7 +41,6 @@ _REFERENCE: Final[Mapping[NetworkKind, str]] = {
     NetworkKind.TENANT: "tenantNetwork",
     NetworkKind.CLUSTER: "clusterNetwork",
 }
-_WANTED = frozenset({AddressMode.DYNAMIC, AddressMode.STATIC})
 _L2 = AddressAsk()
 _DYNAMIC = AddressAsk(mode=AddressMode.DYNAMIC)
 
@@ -53,7 +52,8 @@ class ResolveContext:
     `conf_names` are the NetworkIDs that have a delegate configuration on this node, `conf_dir` is
     where they are looked for (for messages). `rejected` says of a network that exists but was
     refused by the rules, or cannot be used now, why. `naming_scheme` is empty or ``legacy``.
-    `first_name` is what the runtime calls the first interface (CNI_IFNAME).
+    `first_name` is what the runtime calls the first interface (CNI_IFNAME). `interface_limit` is
+    how many interfaces a pod of the namespace may have; None: any number.
     """
 
     container_id: str
@@ -62,6 +62,7 @@ class ResolveContext:
     conf_names: frozenset[str] = frozenset()
     conf_dir: str = ""
     rejected: Mapping[NetworkKey, str] = field(default_factory=dict)
+    interface_limit: int | None = None
 
 
 def resolve(
@@ -86,6 +87,7 @@ def resolve(
         entry = _Entry(index=index, ask=ask, where=where, subject=subject, context=context)
         network = _network(entry, pod, networks)
         specs.append(_interface(entry, network))
+        _require_allowed(entry, pod)
     _require_distinct(specs, subject)
     return with_routing(tuple(specs), asks, subject)
 
@@ -106,6 +108,7 @@ def examine(
         where = f"interface {index} on {ask.network}"
         entry = _Entry(index=index, ask=ask, where=where, subject=subject, context=context)
         try:
+            _require_allowed(entry, pod)
             found.append(_interface(entry, _network(entry, pod, networks)))
         except DanmpyError as error:
             found.append(error)
@@ -134,6 +137,17 @@ class _Entry:
 
     def refuse(self, problem: str, hint: str) -> IntentError:
         return IntentError(f"{self.where}: {problem}", hint=hint, subject=self.subject)
+
+
+def _require_allowed(entry: _Entry, pod: PodSpec) -> None:
+    """Not beyond the number of interfaces that a pod may have."""
+    limit = entry.context.interface_limit
+    if limit is not None and entry.index >= limit:
+        raise entry.refuse(
+            f"a pod of namespace {pod.namespace} may have {limit} interfaces "
+            "(quotas.interfaces_per_pod)",
+            "ask for fewer, or raise the quota in the TenantConfigs of the namespace",
+        )
 
 
 def _default_ask(
@@ -204,7 +218,7 @@ def _interface(entry: _Entry, network: NetworkSpec) -> InterfaceSpec:
     asks = {4: entry.ask.ip, 6: entry.ask.ip6}
     resolved = {f: _address(entry, network, f, asks[f], backend) for f in _FAMILIES}
     delegated = backend is Backend.DELEGATE
-    owns = not delegated or any(resolved[f].mode in _WANTED for f in _FAMILIES)
+    owns = not delegated or any(resolved[f].is_leased for f in _FAMILIES)
     name = _name(entry, network)
     return InterfaceSpec(
         index=entry.index,
@@ -270,7 +284,7 @@ def _address(
     On a delegate whose network has no subnet of that family ``dynamic`` leaves the addressing to
     the delegate, as in DANM; a literal address is refused, where DANM gives another one silently.
     """
-    if ask.mode not in _WANTED:
+    if not ask.is_leased:
         return ask
     pool = network.pool(family)
     if pool is None:

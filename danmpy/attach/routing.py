@@ -14,7 +14,6 @@ from typing import Final
 
 from danmpy.api.cni import MAIN_TABLE
 from danmpy.api.specs import (
-    AddressMode,
     Family,
     InterfaceAsk,
     IPAddress,
@@ -30,7 +29,6 @@ _DEFAULT_DESTINATION: Final[Mapping[Family, IPNetwork]] = {
     6: ip_network("::/0"),
 }
 _GATEWAY_FIELD: Final[Mapping[Family, str]] = {4: "gateway", 6: "gateway6"}
-_WANTED = frozenset({AddressMode.DYNAMIC, AddressMode.STATIC})
 
 
 def with_routing(
@@ -74,7 +72,7 @@ def _default_index(asks: tuple[InterfaceAsk, ...], subject: str) -> int | None:
 def _has_family(spec: InterfaceSpec, family: Family) -> bool:
     """Will the interface have an address of `family`? A delegate with its own IPAM: it may."""
     ask = spec.ip if family == 4 else spec.ip6
-    return not spec.owns_addresses or ask.mode in _WANTED
+    return not spec.owns_addresses or ask.is_leased
 
 
 def _usable_routes(spec: InterfaceSpec) -> tuple[RouteSpec, ...]:

@@ -7,7 +7,7 @@ was left half done, and lets go of sandboxes that are gone together with their p
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -18,6 +18,7 @@ from danmpy.attach.sandboxes import is_there
 from danmpy.attach.view import IntentSource
 from danmpy.clock import monotonic
 from danmpy.errors import DanmpyError
+from danmpy.ipam.values import Lease
 
 _log = structlog.get_logger(__name__)
 
@@ -112,13 +113,69 @@ class Sweeper:
 
     def _is_wanted(self, record: AttachmentRecord) -> bool:
         """Does its pod still exist? Yes as well when that cannot be looked up now."""
-        try:
-            intent = self.source.read_for(record.namespace, record.pod, record.pod_uid)
-        except DanmpyError as error:
-            _log.info("pod cannot be looked up", error=str(error), container=record.container_id)
-            return True
-        pod = intent.pods.get((record.namespace, record.pod))
-        return not intent.complete or (pod is not None and pod.is_uid(record.pod_uid))
+        return _has_pod(self.source, record.namespace, record.pod, record.pod_uid)
+
+
+class Ender(Protocol):
+    """Who ends single leases (`ipam.reclaiming.LeaseEnder`)."""
+
+    def held_on(self, nodes: Iterable[str]) -> tuple[Lease, ...]:
+        """What the pods of `nodes` hold."""
+
+    def end(self, item: Lease, why: str) -> bool:
+        """End exactly this lease."""
+
+
+@dataclass(slots=True, kw_only=True)
+class LeaseSweeper:
+    """Finds leases of this node that its journal knows nothing of, and whose pod is gone.
+
+    Nobody would ever release them: their record was damaged or the state folder lost, or the
+    database forgot a release. Another daemon that has this node's name by mistake, and another
+    tool whose leases were taken over, have pods that are there. Two looks `GRACE_S` apart must
+    agree, and the pod is looked up anew. Only for a cluster, whose API server knows every pod.
+    """
+
+    journal: Journal
+    source: IntentSource
+    leases: Ender
+    node: str
+    _alone_since: dict[tuple[int, str], float] = field(default_factory=dict)
+
+    def sweep(self, now: float) -> int:
+        """One look at `now` (monotonic seconds); how many leases were ended.
+
+        Raises:
+            StoreError: the database cannot be used.
+        """
+        # The database first: an ADD that is under way is in the journal before it has a lease.
+        held = self.leases.held_on([self.node])
+        known = {record.container_id for record in self.journal.read_all()}
+        alone = {
+            (item.id, item.container_id): item for item in held if item.container_id not in known
+        }
+        self._alone_since = {key: self._alone_since.get(key, now) for key in alone}
+        ripe = [item for key, item in alone.items() if now - self._alone_since[key] >= GRACE_S]
+        return sum(
+            self.leases.end(item, "its pod is gone and its node knows nothing of it")
+            for item in ripe
+            if not _has_pod(self.source, item.namespace, item.pod, item.pod_uid, by_name=True)
+        )
+
+
+def _has_pod(
+    source: IntentSource, namespace: str, name: str, uid: str, *, by_name: bool = False
+) -> bool:
+    """Does a pod still exist? Yes as well when that cannot be looked up now; and `by_name` when
+    the UID is not known, but there is one of that name.
+    """
+    try:
+        intent = source.read_for(namespace, name, uid)
+    except DanmpyError as error:
+        _log.info("pod cannot be looked up", error=str(error), pod=f"{namespace}/{name}")
+        return True
+    pod = intent.pods.get((namespace, name))
+    return not intent.complete or (pod is not None and (pod.is_uid(uid) or (by_name and not uid)))
 
 
 def _is_gone(record: AttachmentRecord) -> bool:

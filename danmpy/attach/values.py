@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Interface, IPv6Interface
 
-from danmpy.api.specs import AddressAsk, IPAddress, NetworkSpec, RouteSpec
+from danmpy.api.annotations import parse_claim
+from danmpy.api.cni import CniRequest
+from danmpy.api.specs import AddressAsk, IPAddress, NetworkSpec, PodSpec, QuotaSpec, RouteSpec
+from danmpy.ipam.values import LeaseOwner
 
 IPInterface = IPv4Interface | IPv6Interface
 
@@ -46,10 +49,18 @@ class InterfaceSpec:
     default_gateways: tuple[IPAddress, ...] = ()
     delegate_conf: str = ""
 
+    @property
+    def is_leased(self) -> bool:
+        """Does our database give it an address?"""
+        return self.owns_addresses and (self.ip.is_leased or self.ip6.is_leased)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodIdentity:
-    """Who is attached: pod, sandbox, namespace path, and the interface name the runtime asked."""
+    """Who is attached: pod, sandbox, namespace path, and the interface name the runtime asked.
+
+    `claim` and `quota` as in `LeaseOwner`.
+    """
 
     namespace: str
     pod: str
@@ -57,3 +68,35 @@ class PodIdentity:
     container_id: str
     netns: str
     ifname: str
+    claim: str = ""
+    quota: int | None = None
+
+    @classmethod
+    def of(cls, request: CniRequest, pod: PodSpec, quotas: QuotaSpec) -> PodIdentity:
+        """The pod and the sandbox that `request` is about, under the quotas of the namespace.
+
+        Raises:
+            IntentError: the claim of the pod is no name.
+        """
+        return cls(
+            namespace=pod.namespace,
+            pod=pod.name,
+            uid=request.pod_uid or pod.uid,
+            container_id=request.container_id,
+            netns=request.netns,
+            ifname=request.ifname,
+            claim=parse_claim(pod),
+            quota=quotas.addresses,
+        )
+
+    def owner(self, node: str) -> LeaseOwner:
+        """Who asks for the leases, on `node`."""
+        return LeaseOwner(
+            namespace=self.namespace,
+            pod=self.pod,
+            pod_uid=self.uid,
+            container_id=self.container_id,
+            node=node,
+            claim=self.claim,
+            quota=self.quota,
+        )

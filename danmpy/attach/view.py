@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
-from danmpy.api.specs import Condition, ConditionStatus, NetworkKey
+from danmpy.api.specs import Condition, ConditionStatus, InterfaceAsk, NetworkKey, PodSpec
 from danmpy.attach.ports import NetworkView
 from danmpy.errors import NotReadyError
 from danmpy.intent.values import Intent
@@ -31,6 +31,13 @@ class IntentSource(Protocol):
             DanmpyError: this pod cannot be looked up now.
         """
 
+    def hear(self, intent: Intent, pod: PodSpec, asks: Sequence[InterfaceAsk]) -> Intent:
+        """`intent`, with the networks that `pod` asks for and that it should know as well.
+
+        Raises:
+            DanmpyError: one exists, and what it is cannot be known now.
+        """
+
 
 class Looks(Protocol):
     """Who looks after the host devices (`netwatcher.loop.Netwatcher`)."""
@@ -44,11 +51,30 @@ class Looks(Protocol):
 
 
 class LiveView:
-    """The engine's view of this node (`attach.engine.NodeView`)."""
+    """The engine's view of this node (`attach.engine.NodeView`).
 
-    def __init__(self, source: IntentSource, looks: Looks) -> None:
+    `waits_for` says what the node still waits for before it attaches pods; empty: nothing.
+    """
+
+    def __init__(
+        self, source: IntentSource, looks: Looks, waits_for: Callable[[], str] = lambda: ""
+    ) -> None:
         self._source = source
         self._looks = looks
+        self._waits_for = waits_for
+
+    def require_ready(self) -> None:
+        """Are pods attached now?
+
+        Raises:
+            NotReadyError: this node is still starting; the message says what it waits for.
+        """
+        if why := self._waits_for():
+            raise NotReadyError(
+                f"this node is still starting: {why}",
+                hint="it is tried again; what is attached can be detached",
+                subject="danmpy node",
+            )
 
     def read_for(self, namespace: str, name: str, uid: str) -> Intent:
         """The wishes of now, with those about this pod.
@@ -57,6 +83,14 @@ class LiveView:
             DanmpyError: this pod cannot be looked up now; the message says why.
         """
         return self._source.read_for(namespace, name, uid)
+
+    def hear(self, intent: Intent, pod: PodSpec, asks: Sequence[InterfaceAsk]) -> Intent:
+        """`intent`, with the networks that `pod` asks for and that were made just now.
+
+        Raises:
+            DanmpyError: such a network exists, and what it is cannot be known now.
+        """
+        return self._source.hear(intent, pod, asks)
 
     def read_networks(self, intent: Intent, asked: Collection[NetworkKey] = ()) -> NetworkView:
         """The networks of a look that went by those of `intent`; those `asked` for are waited for

@@ -3,25 +3,33 @@
 SQLite: WAL, synchronous=FULL (a commit that was answered survives a power cut), BEGIN IMMEDIATE
 for every write (a transaction that reads first and writes later fails at once with SQLITE_BUSY,
 which the busy timeout does not cover: sqlite.org/lang_transaction.html), and a queue of our
-own for the writers of one process, because SQLite's busy handler only sleeps and tries again.
+own for the writers of one process (`db.together`), because SQLite's busy handler only sleeps and
+tries again, and because many that wait can share one commit.
 """
 
 from __future__ import annotations
 
 import random
+import select
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    InvalidatePoolError,
+    SQLAlchemyError,
+)
 
 from danmpy.clock import Clock, monotonic, sleep
 from danmpy.db.errors import TransientError, explain
+from danmpy.db.together import Writers
 from danmpy.errors import StoreError
 
 T = TypeVar("T")
@@ -34,6 +42,9 @@ _BUSY_S: Final = 2.0
 
 _STUDY_S: Final = 60
 """How long one statement of a report may take; those of an ADD get 2 s."""
+
+_QUIET_S: Final = 1.0
+"""A connection that was used so long ago is asked whether it still works before it is used."""
 
 _WRITING: Final = "danmpy_writing"
 _QUEUE: Final = "danmpy_queue"
@@ -94,16 +105,16 @@ def open_engine(url: str, *, create: bool = False, busy_s: float = _BUSY_S) -> E
     path = sqlite_path(parsed)
     if path is None:
         extra = {key: value for key, value in _POSTGRESQL.items() if key not in parsed.query}
-        # Asked before it is used: after a restart of the server the first read must not fail.
         engine = create_engine(
             parsed,
             connect_args=extra,
             pool_size=4,
             max_overflow=4,
             pool_timeout=_LAST_START_S,
-            pool_pre_ping=True,
         )
         event.listen(engine, "do_connect", _connect_postgresql)
+        event.listen(engine, "checkout", _require_living)
+        event.listen(engine, "checkin", _note_use)
         event.listen(engine, "begin", _begin_postgresql)
         return engine
     engine = create_engine(
@@ -112,7 +123,7 @@ def open_engine(url: str, *, create: bool = False, busy_s: float = _BUSY_S) -> E
         pool_size=4,
         max_overflow=12,
         pool_timeout=_LAST_START_S,
-        execution_options={_QUEUE: threading.Lock()},
+        execution_options={_QUEUE: Writers()},
     )
     event.listen(engine, "connect", lambda _, record: record.info.update(file=_identity(path)))
     event.listen(engine, "checkout", lambda _, record, __: _require_same_file(path, record))
@@ -132,6 +143,31 @@ def _require_same_file(path: Path, record: Any) -> None:
     """A connection to a file that was deleted or replaced writes where nobody reads: open anew."""
     if record.info.get("file") != _identity(path):
         raise InvalidatePoolError
+
+
+def _require_living(driver: Any, record: Any, _proxy: Any) -> None:
+    """After a restart of the server the first read must not fail, and no read should pay for that.
+
+    A server that went away closed the connection, which shows as something to read where nothing
+    was asked. What that cannot show, a cable that was cut, is asked for when there was a pause.
+    """
+    used = record.info.get("used")
+    if used is None:
+        return  # just made
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
+    if not poll.poll(0) and monotonic() - used < _QUIET_S:
+        return
+    try:
+        driver.autocommit = True
+        driver.execute("")
+        driver.autocommit = False
+    except driver_error() as error:
+        raise DisconnectionError from error
+
+
+def _note_use(_driver: Any, record: Any) -> None:
+    record.info["used"] = monotonic()
 
 
 def _sqlite_creator(path: Path, *, create: bool, busy_s: float) -> Callable[[], sqlite3.Connection]:
@@ -220,8 +256,18 @@ def write(engine: Engine, *, wait_s: float = _LAST_START_S) -> Iterator[Connecti
         StoreError: the database refused. Collisions that a new try can settle are of the subclass
             `TransientError`; `run_write` tries them again.
     """
+    writers = _writers(engine)
+    if writers is None:
+        with _writing(engine) as connection:
+            yield connection
+        return
+    with writers.alone(wait_s, busy=lambda: _busy(engine)), _writing(engine) as connection:
+        yield connection
+
+
+@contextmanager
+def _writing(engine: Engine) -> Iterator[Connection]:
     with (
-        _queued(engine, wait_s),
         _translated(engine),
         engine.connect().execution_options(**{_WRITING: True}) as connection,
         connection.begin(),
@@ -229,22 +275,24 @@ def write(engine: Engine, *, wait_s: float = _LAST_START_S) -> Iterator[Connecti
         yield connection
 
 
-def run_write(engine: Engine, work: Callable[[Connection], T]) -> T:
+def run_write(engine: Engine, work: Callable[[Connection], T], *, since: float | None = None) -> T:
     """`work` in a write transaction, tried again while the trouble may pass, within 5 s.
 
     `work` may run several times and must leave its result only in the database and its return
     value. A connection that died while committing is tried again too, so `work` must be one whose
-    repetition finds what is already there.
+    repetition finds what is already there. On SQLite it may run in the thread of another caller,
+    and share its commit; what one of them does wrong is undone alone.
+
+    `since`: when the caller began (`monotonic`), if it tried in another way before.
 
     Raises:
         StoreError: the database refused, or was busy all the time.
     """
-    start = monotonic()
+    start = monotonic() if since is None else since
     attempt = 0
     while True:
         try:
-            with write(engine, wait_s=max(0, start + _LAST_START_S - monotonic())) as connection:
-                return work(connection)
+            return _write_once(engine, work, max(0, start + _LAST_START_S - monotonic()))
         except TransientError as error:
             attempt += 1
             pause = random.uniform(0, min(0.2, 0.002 * 2**attempt))  # noqa: S311 - jitter
@@ -253,23 +301,73 @@ def run_write(engine: Engine, work: Callable[[Connection], T]) -> T:
             sleep(pause)
 
 
-@contextmanager
-def _queued(engine: Engine, wait_s: float) -> Iterator[None]:
-    """The writers of one process take turns, as SQLite lets one write at a time."""
-    lock: threading.Lock | None = engine.get_execution_options().get(_QUEUE)
-    if lock is None:
-        yield
-        return
-    if not lock.acquire(timeout=wait_s):
-        raise StoreError(
-            f"{_name(engine)} is busy with another writer of this process",
-            hint="the disk may be slow or another process may hold a lock",
-            subject="database",
-        )
-    try:
-        yield
-    finally:
-        lock.release()
+def _write_once(engine: Engine, work: Callable[[Connection], T], wait_s: float) -> T:
+    writers = _writers(engine)
+    if writers is None:
+        with _writing(engine) as connection:
+            return work(connection)
+
+    def translated(connection: Connection) -> T:
+        with _translated(engine):
+            return work(connection)
+
+    return writers.together(
+        translated, lambda: _writing(engine), wait_s, busy=lambda: _busy(engine)
+    )
+
+
+def run_call(
+    engine: Engine,
+    statement: str,
+    parameters: Sequence[Any],
+    *,
+    guard: Callable[[Connection], None] | None = None,
+) -> list[Any]:
+    """The rows of one PostgreSQL statement that is a transaction of its own: one round trip.
+
+    The statement is in the driver's words (``%s``); it is prepared by the server once a connection.
+    `guard` looks at the connection before, in another transaction if it asks something.
+
+    Raises:
+        StoreError: as `write`.
+    """
+    with _translated(engine), engine.connect() as connection:
+        if guard is not None:
+            guard(connection)
+            connection.rollback()
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.autocommit = True
+            rows: list[Any] = driver.execute(statement, parameters, prepare=True).fetchall()
+        except driver_error() as error:
+            raise DBAPIError(None, None, error, connection_invalidated=driver.closed) from error
+        finally:
+            if driver.closed:
+                connection.invalidate()
+            else:
+                driver.autocommit = False
+        return rows
+
+
+def driver_error() -> type[Exception]:
+    """What psycopg raises; loaded only where PostgreSQL is in use."""
+    from psycopg import Error  # noqa: PLC0415 - as in _connect_postgresql
+
+    return Error
+
+
+def _writers(engine: Engine) -> Writers | None:
+    """The queue of SQLite's writers, which take turns as SQLite lets one write at a time."""
+    writers: Writers | None = engine.get_execution_options().get(_QUEUE)
+    return writers
+
+
+def _busy(engine: Engine) -> StoreError:
+    return StoreError(
+        f"{_name(engine)} is busy with another writer of this process",
+        hint="the disk may be slow or another process may hold a lock",
+        subject="database",
+    )
 
 
 @contextmanager

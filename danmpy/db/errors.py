@@ -19,8 +19,9 @@ class SchemaTooNewError(StoreError):
     """The database was made by a later release: no new try can help."""
 
 
-_SQLSTATES: Final = frozenset({"40001", "40P01", "55P03"})
-"""PostgreSQL, appendix A: serialization failure, deadlock detected, lock not available."""
+_SQLSTATES: Final = frozenset({"23505", "40001", "40P01", "55P03"})
+"""PostgreSQL, appendix A: unique violation (somebody else had the same thought and was faster: what
+we insert is looked up first), serialization failure, deadlock detected, lock not available."""
 
 _UPGRADE: Final = "run `danmpy db upgrade`"
 
@@ -41,6 +42,8 @@ _POSTGRESQL_HINTS: Final = {
     "28P01": "check the password in database_url",
     "28000": "check user and password in database_url and pg_hba.conf",
     "3D000": "create the database or correct its name in database_url",
+    "23502": "the database was restored: it is used again when a node daemon has looked at it; "
+    "start one",
     "42P01": _UPGRADE,
     "42703": _UPGRADE,
     "42501": "grant this user the rights on danmpy's tables",

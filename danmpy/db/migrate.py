@@ -17,7 +17,7 @@ from danmpy.db.engine import open_engine, parse_url, patience, read, sqlite_path
 from danmpy.db.errors import SchemaTooNewError
 from danmpy.errors import StoreError
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 """Every schema that this release knows, oldest first; the last one is what it needs.
 
 Kept here so that a command which only looks at the database need not load alembic.

@@ -23,7 +23,15 @@ _SAME = (
     "container_id",
     "node",
 )
-_OPENING = (EventKind.ALLOCATE, EventKind.REBIND)
+OPENING = (
+    EventKind.ALLOCATE,
+    EventKind.REBIND,
+    EventKind.RESERVE,
+    EventKind.IMPORT,
+    EventKind.ADOPT,
+)
+"""The events that begin a lease."""
+
 _CLOSING = (EventKind.RELEASE, EventKind.REBIND)
 
 
@@ -34,7 +42,7 @@ def disagreements(
 
     `told` are the events about the lease and `closed` those that ended it, both in order.
     """
-    opening = [item for item in told if item["kind"] in _OPENING]
+    opening = [item for item in told if item["kind"] in OPENING]
     if len(opening) != 1:
         count = "no event" if not opening else f"{len(opening)} events"
         yield f"{count} of the ledger began this lease"
@@ -42,7 +50,8 @@ def disagreements(
         yield from _begun(lease, opening[0])
         macs = [item["mac"] for item in told if item["kind"] == EventKind.CONFIRM]
         yield from _differs("mac", lease["mac"], macs[-1] if macs else opening[0]["mac"])
-    yield from _ended(lease, [item for item in closed if item["kind"] in _CLOSING])
+    unclaimed = [item for item in closed if item["kind"] == EventKind.UNCLAIM]
+    yield from _ended(lease, [item for item in closed if item["kind"] in _CLOSING], unclaimed)
 
 
 def _begun(lease: Columns, event: Columns) -> Iterator[str]:
@@ -52,12 +61,16 @@ def _begun(lease: Columns, event: Columns) -> Iterator[str]:
     for name in _SAME:
         yield from _differs(name, lease[name], event[name])
     yield from _differs("held_from", lease["held_from"], event["effective_at"])
-    detail = _detail(event["detail"])
+    detail = detail_of(event["detail"])
     for name in ("mode", "prefix"):
         yield from _differs(name, lease[name], detail.get(name))
+    for name in ("note", "claim", "shared_by"):
+        yield from _differs(name, lease[name] or None, detail.get(name))
 
 
-def _ended(lease: Columns, closing: Sequence[Columns]) -> Iterator[str]:
+def _ended(
+    lease: Columns, closing: Sequence[Columns], unclaimed: Sequence[Columns]
+) -> Iterator[str]:
     if lease["held_to"] is None:
         if closing:
             yield "it is held, but the ledger says that it ended"
@@ -71,7 +84,8 @@ def _ended(lease: Columns, closing: Sequence[Columns]) -> Iterator[str]:
     passed_on = event["kind"] == EventKind.REBIND
     reason = "rebound" if passed_on else event["reason"]
     yield from _differs("end_reason", lease["end_reason"], reason)
-    rest = None if passed_on else _detail(event["detail"]).get("cool_until")
+    last_word = unclaimed[-1] if unclaimed else event
+    rest = None if passed_on else detail_of(last_word["detail"]).get("cool_until")
     yield from _differs("cool_until", lease["cool_until"], rest)
 
 
@@ -120,7 +134,8 @@ def _address(stored: Any) -> str:
         return repr(stored)
 
 
-def _detail(text: Any) -> Columns:
+def detail_of(text: Any) -> Columns:
+    """The detail of an event; nothing when somebody wrote over it by hand."""
     try:
         value = json.loads(text)
     except (TypeError, ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,10 +17,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from danmpy.api.specs import AddressAsk, AddressMode, Family, IPAddress, NetworkSpec, PoolSpec
+from danmpy.api.specs import AddressMode, Family, IPAddress, NetworkSpec
 from danmpy.clock import Clock, to_rfc3339
 from danmpy.errors import ConflictError, IntentError, NotReadyError
-from danmpy.ipam import ledger
+from danmpy.ipam import claims, ledger, quotas
 from danmpy.ipam.ledger import EventKind
 from danmpy.ipam.picking import (
     OpenPool,
@@ -35,12 +35,13 @@ from danmpy.ipam.picking import (
     store_picks,
     take,
 )
-from danmpy.ipam.pools import layout, pack, require_assignable
+from danmpy.ipam.pools import layout, pack
 from danmpy.ipam.registry import keep_open
-from danmpy.ipam.releasing import rest
+from danmpy.ipam.releasing import Rest, rest
 from danmpy.ipam.rows import event_of, lease_from, to_lease
-from danmpy.ipam.schema import freed, lease, retired_network
-from danmpy.ipam.values import EndReason, Lease, LeaseOwner, LeaseRequest
+from danmpy.ipam.schema import freed, lease, meta, retired_network
+from danmpy.ipam.values import EndReason, Lease, LeaseOwner
+from danmpy.ipam.wants import Want, static_address
 
 _open = lease.c.held_to.is_(None)
 
@@ -52,9 +53,10 @@ _EXISTING: Final = union_all(
         _open,
         lease.c.pod_uid == bindparam("pod_uid"),
         lease.c.pod_uid != literal_column("''"),
-        # A careless runtime may give several pods one UID; none may lose its address for that.
-        lease.c.namespace == bindparam("namespace"),
-        lease.c.pod == bindparam("pod"),
+        # A careless runtime may give several pods one UID; none may lose its address for that. As
+        # one text, so that nobody goes by the index over namespaces: without statistics PostgreSQL
+        # does, and reads all that the tenant holds.
+        lease.c.namespace + literal_column("'/'") + lease.c.pod == bindparam("pod"),
         lease.c.container_id != bindparam("container_id"),
     ),
 )
@@ -74,85 +76,13 @@ _RESTING: Final = select(freed).where(any_of(freed))
 _retired = (
     exists().where(retired_network.c.uid == literal_column("lease.network_uid")).label("retired")
 )
-_STORED: Final = (lease.c.id, lease.c.domain, lease.c.address, _retired)
+# And are the pools closed, because the database may have forgotten who holds what?
+_closed = exists().where(meta.c.key == literal_column("'closed'")).label("closed")
+_STORED: Final = (lease.c.id, lease.c.domain, lease.c.address, _retired, _closed)
 _INSERT: Final = {
     "sqlite": sqlite.insert(lease).on_conflict_do_nothing().returning(*_STORED),
     "postgresql": postgresql.insert(lease).on_conflict_do_nothing().returning(*_STORED),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Want:
-    """One address that is asked for: an interface and a family of it."""
-
-    interface: str
-    network: NetworkSpec
-    pool: PoolSpec
-    family: Family
-    ask: AddressAsk
-    mac: str | None
-
-    @property
-    def key(self) -> PoolKey:
-        """Which pool it comes from."""
-        return str(self.network.key), self.family, self.network.domain
-
-    @property
-    def slot(self) -> tuple[str, Family]:
-        """Interface and family: at most one lease of a container has them."""
-        return self.interface, self.family
-
-    @property
-    def packed(self) -> bytes | None:
-        """The static address as it is stored; None when any will do."""
-        return None if self.ask.address is None else pack(self.family, int(self.ask.address))
-
-
-def parse_wants(requests: Sequence[LeaseRequest]) -> tuple[Want, ...]:
-    """The addresses that `requests` ask for, all of them possible by themselves.
-
-    Raises:
-        IntentError: no subnet of the family; outside it, reserved or excluded; asked twice.
-    """
-    wants = tuple(_wants(requests))
-    slots: set[tuple[str, Family]] = set()
-    statics: set[tuple[str, bytes]] = set()
-    for want in wants:
-        place = (want.network.domain, want.packed or b"")
-        if want.slot in slots or (want.packed and place in statics):
-            raise IntentError(
-                f"interface {want.interface} asks for an IPv{want.family} address that "
-                "this pod asks for already",
-                hint="every interface needs its own name and its own static address",
-                subject=str(want.network.key),
-            )
-        slots.add(want.slot)
-        statics.add(place)
-    return wants
-
-
-def _wants(requests: Sequence[LeaseRequest]) -> Iterator[Want]:
-    for request in requests:
-        for family, ask in request.asks():
-            pool = request.network.pool(family)
-            field = "cidr" if family == 4 else "net6"
-            if pool is None:
-                raise IntentError(
-                    f"interface {request.interface} asks for an IPv{family} address, but the "
-                    f"network has no IPv{family} subnet",
-                    hint=f"set Options.{field} on the network or do not ask for the address",
-                    subject=str(request.network.key),
-                )
-            if ask.address is not None:
-                require_assignable(pool, ask.address, str(request.network.key))
-            yield Want(
-                interface=request.interface,
-                network=request.network,
-                pool=pool,
-                family=family,
-                ask=ask,
-                mac=request.mac,
-            )
 
 
 @dataclass(slots=True)
@@ -161,7 +91,7 @@ class Binding:
 
     connection: Connection
     clock: Clock
-    cooldown: int
+    rests: Rest
     owner: LeaseOwner
 
     def run(self, wants: Sequence[Want]) -> tuple[Lease, ...]:
@@ -176,7 +106,7 @@ class Binding:
         fresh = [want for want in wants if want not in kept]
         if not fresh:
             return tuple(kept[want] for want in wants)
-        handed = self._take_over(fresh, others, now)
+        handed = self._make_room(fresh, others, now)
         picks = {want: Pick(value=int(old.address.ip)) for want, old in handed.items()}
         for want, pick in picks.items():
             # Neither held nor freed for this moment, so only this keeps the cursor off it.
@@ -194,8 +124,7 @@ class Binding:
             {
                 "container_id": self.owner.container_id,
                 "pod_uid": self.owner.pod_uid,
-                "namespace": self.owner.namespace,
-                "pod": self.owner.pod,
+                "pod": f"{self.owner.namespace}/{self.owner.pod}",
             },
         )
         leases = [to_lease(row) for row in rows]
@@ -206,10 +135,32 @@ class Binding:
         }
         return own, [item for item in leases if item.container_id != self.owner.container_id]
 
-    def _take_over(
+    def _make_room(
         self, wants: Sequence[Want], others: Sequence[Lease], now: int
     ) -> dict[Want, Lease]:
-        """End what an older sandbox of the pod holds for these interfaces; tell what passes on."""
+        """As `_take_over`; and may the pod have the rest, by its quota and its claim?"""
+        owner = self.owner
+        if owner.quota is None:
+            handed, _ = self._take_over(wants, others, now)
+        else:
+            held = quotas.count_alone(self.connection, owner.namespace)
+            handed, ended = self._take_over(wants, others, now)
+            quotas.require_room(
+                owner.namespace, owner.quota, held=held, ended=ended, asked=len(wants)
+            )
+        places = {
+            (want.key[0], want.interface, want.family) for want in wants if _is_claimed(want, owner)
+        }
+        if places:
+            claims.require_vacant(self.connection, owner, places)
+        return handed
+
+    def _take_over(
+        self, wants: Sequence[Want], others: Sequence[Lease], now: int
+    ) -> tuple[dict[Want, Lease], int]:
+        """End what an older sandbox of the pod holds for these interfaces; tell what passes on, and
+        how many leases ended.
+        """
         handed: dict[Want, Lease] = {}
         left = {old.id: old for old in others}
         # An address that is asked for by name passes on also to another interface of the pod. Those
@@ -225,14 +176,16 @@ class Binding:
         )
         if handed or replaced:
             self._end(tuple(handed.values()), replaced, now)
-        return handed
+        return handed, len(handed) + len(replaced)
 
     def _end(self, rebound: tuple[Lease, ...], replaced: tuple[Lease, ...], now: int) -> None:
         rows = [
             {
                 "lease": old.id,
                 "ended_at": max(now, old.from_),
-                "rests_until": max(now, old.from_) + self.cooldown if why is _REPLACED else None,
+                "rests_until": self.rests.until(max(now, old.from_), old.claim)
+                if why is _REPLACED
+                else None,
                 "why": str(why),
             }
             for group, why in ((rebound, EndReason.REBOUND), (replaced, _REPLACED))
@@ -254,8 +207,11 @@ class Binding:
         statics = [want for want in wants if want.ask.mode is AddressMode.STATIC]
         picks = self._static(pools, statics, now) if statics else {}
         dynamics = [want for want in wants if want not in picks]
-        if self.owner.pod_uid and dynamics:
+        if self.owner.claim and dynamics:
             places = {want: (pools[want.key], want.interface) for want in dynamics}
+            picks |= claims.kept_for(self.connection, self.owner, places)
+        places = {want: (pools[want.key], want.interface) for want in dynamics if want not in picks}
+        if self.owner.pod_uid and places:
             picks |= rolled_back(self.connection, self.owner.pod_uid, places)
         for key in sorted({want.key for want in dynamics}):
             group = [want for want in dynamics if want.key == key and want not in picks]
@@ -279,9 +235,9 @@ class Binding:
         picks = {}
         for want in wants:
             place = (want.network.domain, want.packed)
-            address = _address(want)
+            address = static_address(want)
             if place in holders:
-                raise _taken(want, address, to_lease(holders[place]))
+                raise _taken(want, address, to_lease(holders[place]), self.owner)
             last = resting.get(place)
             if last is not None:
                 self._require_rested(want, address, last, now)
@@ -297,10 +253,15 @@ class Binding:
         """A static address rests like any other, but its own pod may have it back at once."""
         same_pod = (last.namespace, last.pod) == (self.owner.namespace, self.owner.pod)
         if last.ready_at > now and not same_pod:
+            after = f"Pod/{last.namespace}/{last.pod}" if last.pod else "a reservation"
+            if last.claim:
+                after += f" and kept for its claim {last.claim}"
             raise NotReadyError(
-                f"static address {address} is cooling down after "
-                f"Pod/{last.namespace}/{last.pod} until {to_rfc3339(last.ready_at)}",
-                hint="it is free then; nothing else has to be done",
+                f"static address {address} is cooling down after {after} "
+                f"until {to_rfc3339(last.ready_at)}",
+                hint="danmpy release frees what is kept for a claim"
+                if last.claim
+                else "it is free then; nothing else has to be done",
                 subject=str(want.network.key),
             )
 
@@ -324,7 +285,9 @@ class Binding:
         for want, row in rows.items():
             answer = stored.get((row["domain"], row["address"]))
             if answer is not None and answer.retired:
-                raise _being_deleted(want)
+                raise being_deleted(want.network)
+            if answer is not None and answer.closed:
+                raise pools_closed()
         if len(stored) < len(rows):
             raise collision()
         bound = {
@@ -367,21 +330,18 @@ class Binding:
             "held_to": None,
             "cool_until": None,
             "end_reason": None,
+            "note": "",
+            "claim": self.owner.claim if _is_claimed(want, self.owner) else "",
+            "shared_by": "",
         }
 
 
 _REPLACED: Final = EndReason.REPLACED
 
 
-def _address(want: Want) -> IPAddress:
-    if want.ask.address is None:
-        raise IntentError(
-            f"interface {want.interface} asks for a static IPv{want.family} address without "
-            "saying which",
-            hint="name the address",
-            subject=str(want.network.key),
-        )
-    return want.ask.address
+def _is_claimed(want: Want, owner: LeaseOwner) -> bool:
+    """Is the address kept for the owner's claim? One that is asked for by name need not be."""
+    return owner.claim != "" and want.ask.mode is AddressMode.DYNAMIC
 
 
 def _passes_on(want: Want, old: Lease) -> bool:
@@ -415,15 +375,40 @@ def _require_same(want: Want, found: Lease) -> None:
         )
 
 
-def _being_deleted(want: Want) -> IntentError:
+def being_deleted(network: NetworkSpec) -> IntentError:
+    """The refusal of a network that is retired (`ipam.registry`)."""
     return IntentError(
-        "the network is being deleted, so no pod gets an address of it any more",
+        "the network is being deleted, so no pod gets an interface on it any more",
         hint="take the network out of the pod's interfaces, or create it anew",
-        subject=str(want.network.key),
+        subject=str(network.key),
     )
 
 
-def _taken(want: Want, address: IPAddress, holder: Lease) -> ConflictError:
+def pools_closed(why: str = "the database was restored or failed over") -> NotReadyError:
+    """The refusal of everything while an epoch is closed (`ipam.epoch`)."""
+    return NotReadyError(
+        f"no address is handed out until the nodes have told what their pods have: {why}",
+        hint="this ends by itself; `danmpy db epoch` names the nodes that are missing, and "
+        "`danmpy db accept-epoch` goes on without them",
+        subject="database",
+    )
+
+
+def _taken(want: Want, address: IPAddress, holder: Lease, owner: LeaseOwner) -> ConflictError:
+    if holder.is_shared_by(owner.namespace, owner.pod):
+        return ConflictError(
+            f"static address {address} is shared by {', '.join(holder.shared_by)} "
+            f"({holder.note}): those pods move it among them, and it is leased to none of them",
+            hint="ask for another address, or dynamic; the pods' own software (keepalived, VRRP) "
+            "puts the shared one on",
+            subject=str(want.network.key),
+        )
+    if holder.is_reservation:
+        return ConflictError(
+            f"static address {address} is held by {holder.holder} since {to_rfc3339(holder.from_)}",
+            hint="ask for another address; danmpy unreserve ends the reservation",
+            subject=str(want.network.key),
+        )
     return ConflictError(
         f"static address {address} is held by Pod/{holder.namespace}/{holder.pod} "
         f"({holder.network}, interface {holder.interface}, node {holder.node}) "

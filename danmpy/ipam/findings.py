@@ -20,6 +20,7 @@ class FindingKind(StrEnum):
 
     LEASE_WITHOUT_POD = "LeaseWithoutPod"
     LEASE_WITHOUT_INTERFACE = "LeaseWithoutInterface"
+    IMPORTED_NOT_ATTACHED = "ImportedNotAttached"
     INTERFACE_WITHOUT_LEASE = "InterfaceWithoutLease"
     ADDRESS_MISSING = "AddressMissing"
     ADDRESS_UNKNOWN = "AddressUnknown"
@@ -83,13 +84,15 @@ def find(
     """All differences, sorted. Only the leases of `node` are compared with what was seen.
 
     `pods` is None when they could not be read: then nothing is said about them, for missing
-    data proves nothing.
+    data proves nothing. Reservations are no pod's, and agree with everything.
     """
-    leases = tuple(leases)
+    leases = tuple(lease for lease in leases if not lease.is_reservation)
     found: list[Finding] = []
     if pods is not None:
         for lease in leases:
-            found += _against_pod(lease, pods.get((lease.namespace, lease.pod)))
+            # Some tools tell the container and not the pod: then nothing is known of it.
+            if lease.pod:
+                found += _against_pod(lease, pods.get((lease.namespace, lease.pod)))
     mine: dict[tuple[str, str], list[Lease]] = defaultdict(list)
     for lease in leases:
         if lease.node == node:
@@ -108,6 +111,10 @@ def _pod(namespace: str, name: str) -> str:
     return f"Pod/{namespace}/{name}"
 
 
+def _on_node(lease: Lease) -> str:
+    return f" on node {lease.node}" if lease.node else ""
+
+
 def _what(lease: Lease) -> str:
     return f"{lease.address.ip} of {lease.network}, interface {lease.interface}"
 
@@ -118,8 +125,10 @@ def _against_pod(lease: Lease, pod: PodSpec | None) -> Iterator[Finding]:
         yield Finding(
             kind=FindingKind.LEASE_WITHOUT_POD,
             subject=subject,
-            message=f"holds {_what(lease)} on node {lease.node}, but there is no such pod",
-            hint="the runtime's DEL or GC on that node ends the lease; is the node alive?",
+            message=f"holds {_what(lease)}{_on_node(lease)}, but there is no such pod",
+            hint="danmpy release ends it, if the pod is gone for certain"
+            if lease.is_imported
+            else "the runtime's DEL or GC on that node ends the lease; is the node alive?",
         )
         return
     if pod.uid and lease.pod_uid and pod.uid != lease.pod_uid:
@@ -130,7 +139,7 @@ def _against_pod(lease: Lease, pod: PodSpec | None) -> Iterator[Finding]:
             f"now {pod.uid})",
             hint="the runtime's DEL or GC of the earlier pod ends the lease",
         )
-    elif pod.node and pod.node != lease.node:
+    elif pod.node and lease.node and pod.node != lease.node:
         yield Finding(
             kind=FindingKind.NODE_DIFFERS,
             subject=subject,
@@ -200,6 +209,14 @@ def _on_the_link(
 
 
 def _without_interface(lease: Lease) -> Finding:
+    if lease.is_imported:
+        return Finding(
+            kind=FindingKind.IMPORTED_NOT_ATTACHED,
+            subject=_pod(lease.namespace, lease.pod) if lease.pod else lease.holder,
+            message=f"holds {_what(lease)} for container {lease.container_id[:12]}, {lease.note}; "
+            "danmpy did not attach it",
+            hint="nothing is wrong: once the pod is made anew, danmpy attaches it",
+        )
     return Finding(
         kind=FindingKind.LEASE_WITHOUT_INTERFACE,
         subject=_pod(lease.namespace, lease.pod),

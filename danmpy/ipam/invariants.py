@@ -12,9 +12,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, func, select, tuple_
 
+from danmpy.api.specs import AddressMode
 from danmpy.clock import to_rfc3339
 from danmpy.db.engine import snapshot
 from danmpy.ipam.findings import Finding
+from danmpy.ipam.reasserting import ASSERTED
 from danmpy.ipam.schema import freed, lease, pool, retired_network, segment_assignment
 from danmpy.ipam.values import EndReason
 
@@ -34,6 +36,9 @@ _HISTORY: Final = (
         lease.c.held_to,
         lease.c.cool_until,
         lease.c.end_reason,
+        lease.c.mode,
+        lease.c.claim,
+        lease.c.note,
     )
     .order_by(*_ORDER)
     .limit(_PAGE)
@@ -57,6 +62,20 @@ _RETIRED: Final = (
     .where(lease.c.held_to.is_(None))
     .limit(_PAGE)
 )
+_CLAIMED_TWICE: Final = (
+    select(
+        lease.c.namespace,
+        lease.c.claim,
+        lease.c.network,
+        lease.c.interface,
+        lease.c.family,
+        func.count().label("times"),
+    )
+    .where(lease.c.held_to.is_(None), lease.c.claim != "")
+    .group_by(lease.c.namespace, lease.c.claim, lease.c.network, lease.c.interface, lease.c.family)
+    .having(func.count() > 1)
+    .limit(_PAGE)
+)
 _segment = segment_assignment.c
 _SHARED: Final = (
     select(_segment.profile, _segment.kind, _segment.number, func.count().label("times"))
@@ -76,6 +95,7 @@ def violations(engine: Engine) -> tuple[Finding, ...]:
     with snapshot(engine) as connection:
         found += _held_and_freed(connection)
         found += _retired(connection)
+        found += _claims(connection)
         found += _cursors(connection)
         found += _segments(connection)
     return tuple(found)
@@ -127,7 +147,11 @@ def _succession(before: Any, row: Any) -> Iterator[Finding]:
                 message=f"{holders}: it passed on to another pod without a rest",
                 hint=_BROKEN,
             )
-    elif before.cool_until is not None and row.held_from < before.cool_until and not same_pod:
+    elif (
+        before.cool_until is not None
+        and row.held_from < before.cool_until
+        and not (same_pod or _may_cut_in(before, row))
+    ):
         yield Finding(
             kind="RestCutShort",
             subject=subject,
@@ -135,6 +159,17 @@ def _succession(before: Any, row: Any) -> Iterator[Finding]:
             f"handed out at {to_rfc3339(row.held_from)}",
             hint=_BROKEN,
         )
+
+
+def _may_cut_in(before: Any, row: Any) -> bool:
+    """May `row` begin while the address still rests after `before`, though it is another pod?
+
+    The next pod of a claim may; a reservation, which puts the address on no link; and a pod that
+    had the address all the time, while the database had forgotten it.
+    """
+    same_claim = (before.namespace, before.claim) == (row.namespace, row.claim)
+    had_it = row.note.startswith(ASSERTED)
+    return row.mode == AddressMode.RESERVED or had_it or (before.claim != "" and same_claim)
 
 
 def _held_and_freed(connection: Connection) -> Iterator[Finding]:
@@ -155,6 +190,17 @@ def _retired(connection: Connection) -> Iterator[Finding]:
             message=f"holds {row.address_text} of {row.network}, interface {row.interface}, on "
             f"node {row.node}, but that network was deleted when nobody held an address of it",
             hint="delete the pod; and " + _BROKEN,
+        )
+
+
+def _claims(connection: Connection) -> Iterator[Finding]:
+    for row in connection.execute(_CLAIMED_TWICE):
+        yield Finding(
+            kind="ClaimHeldTwice",
+            subject=f"claim {row.namespace}/{row.claim}",
+            message=f"{row.times} pods hold an IPv{row.family} address of {row.network}, interface "
+            f"{row.interface}, under it",
+            hint=_BROKEN,
         )
 
 

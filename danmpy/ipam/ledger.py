@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, literal_column, select
+from sqlalchemy import ColumnElement, Connection, case, func, insert, literal_column, select
 
-from danmpy.ipam.schema import event
+from danmpy.ipam.schema import event, seal
 
-__all__ = ["EVENT_FIELDS", "EventKind", "append", "digest_of"]
+__all__ = ["EVENT_FIELDS", "TXID_SHIFT", "EventKind", "append", "digest_of"]
 
 
 class EventKind(StrEnum):
@@ -23,6 +23,14 @@ class EventKind(StrEnum):
     REBIND = "REBIND"
     CONFIRM = "CONFIRM"
     RELEASE = "RELEASE"
+    RESERVE = "RESERVE"
+    IMPORT = "IMPORT"
+    UNCLAIM = "UNCLAIM"
+    ADOPT = "ADOPT"
+    EPOCH = "EPOCH"
+    PRUNE = "PRUNE"
+    HOLD = "HOLD"
+    RETENTION = "RETENTION"
     SEGMENT_ASSIGN = "SEGMENT_ASSIGN"
     SEGMENT_RELEASE = "SEGMENT_RELEASE"
 
@@ -53,9 +61,21 @@ EVENT_FIELDS: Final[Mapping[str, object]] = {
 `seq` and `txid` are given by the database and are covered by the seal.
 """
 
+TXID_SHIFT: Final[ColumnElement[int]] = literal_column(
+    "coalesce((SELECT value::bigint FROM meta WHERE key = 'txid_shift'), 0)"
+)
+"""PostgreSQL: what is added to the number of a transaction. A server to which a dump was restored
+counts from the start again, and its events must not fall among those that are sealed."""
+
+# Until the epoch of a restore has begun, which sets the shift, there is no number: null is refused.
+_own = select(
+    (literal_column("pg_current_xact_id()::text::bigint") + TXID_SHIFT).label("txid")
+).subquery()
+_sealed = select(seal.c.txid_to).order_by(seal.c.no.desc()).limit(1).scalar_subquery()
+_TXID: Final = select(case((_own.c.txid >= func.coalesce(_sealed, 0), _own.c.txid)))
 # The number of the transaction: PostgreSQL's own; on SQLite, with its one writer, that of the row.
 _APPEND: Final = {
-    "postgresql": insert(event).values(txid=literal_column("pg_current_xact_id()::text::bigint")),
+    "postgresql": insert(event).values(txid=_TXID.scalar_subquery()),
     "sqlite": insert(event).values(
         txid=select(func.coalesce(func.max(event.c.seq), 0) + 1).scalar_subquery()
     ),

@@ -72,7 +72,8 @@ _LOCK_POOLS: Final = (
     select(pool)
     .where(pool.c.network.in_(bindparam("networks", expanding=True)))
     .order_by(pool.c.network, pool.c.family, pool.c.domain)
-    .with_for_update()
+    # Not FOR UPDATE: that would wait for everybody who is inserting a lease of the pool.
+    .with_for_update(key_share=True)
 )
 _MOVE_CURSOR: Final = (
     update(pool).where(pool.c.id == bindparam("pool")).values(next=bindparam("position"))
@@ -184,7 +185,7 @@ def lock_pools(
     rows = _lock(connection, wanted)
     missing = sorted(set(wanted) - set(rows))
     if missing:
-        _make(connection, {key: wanted[key] for key in missing})
+        make_pools(connection, {key: wanted[key] for key in missing})
         rows = _lock(connection, wanted)
     opened = {key: _opened(connection, key, wanted[key], rows[key]) for key in wanted}
     shared: dict[tuple[str, Family], set[int]] = {}
@@ -199,7 +200,8 @@ def _lock(connection: Connection, wanted: Mapping[PoolKey, PoolSpec]) -> dict[Po
     return {(row.network, row.family, row.domain): row for row in rows}
 
 
-def _make(connection: Connection, missing: Mapping[PoolKey, PoolSpec]) -> None:
+def make_pools(connection: Connection, missing: Mapping[PoolKey, PoolSpec]) -> None:
+    """Make the rows of these pools, those that are not there yet."""
     rows = []
     for (network, family, domain), spec in missing.items():
         start = layout(spec).at_or_after(0)

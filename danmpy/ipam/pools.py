@@ -113,8 +113,12 @@ def _free_in(space: Layout, low: int, high: int, taken: Collection[int]) -> Iter
                 yield value
 
 
-def require_assignable(pool: PoolSpec, address: IPAddress, subject: str) -> None:
+def require_assignable(
+    pool: PoolSpec, address: IPAddress, subject: str, what: str = "static address"
+) -> None:
     """May `address` be asked for by name? Anywhere in the subnet, the dynamic range or not.
+
+    `what` is how the address is called in the refusal.
 
     Raises:
         IntentError: outside the subnet, reserved, or excluded.
@@ -122,19 +126,19 @@ def require_assignable(pool: PoolSpec, address: IPAddress, subject: str) -> None
     value = int(address)
     if address not in pool.subnet:
         raise IntentError(
-            f"static address {address} is outside {pool.subnet}",
+            f"{what} {address} is outside {pool.subnet}",
             hint=f"ask for an address of {pool.subnet}",
             subject=subject,
         )
     if _within(value, pool.reserved):
         raise IntentError(
-            f"static address {address} is reserved (network, broadcast or gateway address)",
+            f"{what} {address} is reserved (network, broadcast or gateway address)",
             hint="ask for another address",
             subject=subject,
         )
     if _within(value, pool.excluded):
         raise IntentError(
-            f"static address {address} is excluded by the network",
+            f"{what} {address} is excluded by the network",
             hint="ask for another address or change Options.exclude",
             subject=subject,
         )

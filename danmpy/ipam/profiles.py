@@ -10,7 +10,7 @@ first counts. A namespace that some of them name in `namespaces` uses only those
 
 That one wire is never given twice is decided here, over all holdings at once; the unique index of
 the database decides it for each parent alone, and knows nothing of a VNI that is one wire on two
-parents. That is enough, because whoever writes has chosen again with the table locked.
+parents. That is enough, because whoever writes has chosen again behind a lock.
 """
 
 from __future__ import annotations
@@ -110,13 +110,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remains:
-    """Nodes that have a device for a segment: the first by name, and how many there are."""
+    """Nodes that have a device for a segment: the first by name, and whether there are others."""
 
     first: str
-    count: int
+    others: bool = False
 
     def __str__(self) -> str:
-        return f"{self.first} and {self.count - 1} more" if self.count > 1 else self.first
+        return f"{self.first} and others" if self.others else self.first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +218,8 @@ class _Chooser:
             for held in self._holdings.values()
             if (segment := held.segment) is not None
         )
-        for key in tenants:
+        # First those that wish for one id: the others take the lowest, which may be that one.
+        for key in sorted(tenants, key=lambda key: specs[key].segment is None):
             self._settle(key, self._tenant)
         for key in others:
             self._settle(key, self._other)
@@ -342,7 +343,17 @@ class _Chooser:
     def _room(
         self, spec: NetworkSpec, candidates: Sequence[HostDeviceProfile]
     ) -> tuple[HostDeviceProfile, int]:
-        """The first profile that has room, and its lowest free id (0 on a bare device)."""
+        """The first profile that has room, and its lowest free id (0 on a bare device).
+
+        The id that a running DANM had given comes before all, if it is free: pods that DANM has
+        attached are still on it.
+        """
+        wish = spec.segment
+        if wish is not None:
+            for profile in candidates:
+                offered = profile.name == wish.parent and within(profile, [wire_of(wish)])
+                if offered and self._is_free(wish):
+                    return profile, wish.id
         for profile in candidates:
             if profile not in self._free:
                 self._free[profile] = self._free_ids(profile)
@@ -358,10 +369,13 @@ class _Chooser:
             return
         for first, last in sorted(profile.ids):
             for number in range(first, last + 1):
-                wire = wire_of(SegmentKey(parent=profile.name, kind=profile.kind, id=number))
-                taken = wire in self._held or wire in self._by_hand
-                if not taken and wire not in self._resting and wire not in self._reported:
+                if self._is_free(SegmentKey(parent=profile.name, kind=profile.kind, id=number)):
                     yield number
+
+    def _is_free(self, segment: SegmentKey) -> bool:
+        wire = wire_of(segment)
+        taken = wire in self._held or wire in self._by_hand
+        return not taken and wire not in self._resting and wire not in self._reported
 
     def _full(self, spec: NetworkSpec, candidates: Sequence[HostDeviceProfile]) -> ExhaustedError:
         parts = [self._use_of(profile) for profile in candidates]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row
@@ -13,6 +14,24 @@ from danmpy.ipam.ledger import EventKind
 from danmpy.ipam.rows import event_of, to_lease
 from danmpy.ipam.schema import freed
 from danmpy.ipam.values import Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """How long addresses rest, in microseconds: `cooldown`, and `claimed` where that is longer and
+    the address is kept for a claim.
+    """
+
+    cooldown: int
+    claimed: int
+
+    def of(self, claim: str) -> int:
+        """How long an address rests that was held under `claim` (empty: under none)."""
+        return max(self.cooldown, self.claimed) if claim else self.cooldown
+
+    def until(self, at: int, claim: str) -> int:
+        """Until when an address rests whose lease ended at `at`."""
+        return at + self.of(claim)
 
 
 def _upsert(insert: Any) -> Any:
@@ -27,8 +46,16 @@ def _upsert(insert: Any) -> Any:
 _REST: Final = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
 
 
-def rest(connection: Connection, ended: Sequence[Row[Any]], now: int) -> tuple[Lease, ...]:
-    """Let the addresses of these ended rows of `lease` cool down, and record their release."""
+def rest(
+    connection: Connection,
+    ended: Sequence[Row[Any]],
+    now: int,
+    detail: Mapping[str, object] | None = None,
+) -> tuple[Lease, ...]:
+    """Let the addresses of these ended rows of `lease` cool down, and record their release.
+
+    `detail` is what the events say besides: who released it and why.
+    """
     if not ended:
         return ()
     rows = [
@@ -45,6 +72,7 @@ def rest(connection: Connection, ended: Sequence[Row[Any]], now: int) -> tuple[L
             "pod": row.pod,
             "pod_uid": row.pod_uid,
             "end_reason": row.end_reason,
+            "claim": row.claim,
         }
         for row in ended
     ]
@@ -59,7 +87,7 @@ def rest(connection: Connection, ended: Sequence[Row[Any]], now: int) -> tuple[L
             effective_at=item.to,
             closed_id=item.id,
             reason=item.end_reason,
-            detail={"cool_until": row.cool_until},
+            detail={**(detail or {}), "cool_until": row.cool_until},
         )
         for item, row in zip(leases, ended, strict=True)
     ]

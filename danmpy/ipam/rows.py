@@ -38,6 +38,10 @@ def lease_from(row: Mapping[Any, Any]) -> Lease:
         from_=row["held_from"],
         to=row["held_to"],
         end_reason=row["end_reason"],
+        note=row["note"],
+        claim=row["claim"],
+        shared_by=tuple(row["shared_by"].split()),
+        network_uid=row["network_uid"],
     )
 
 
@@ -47,6 +51,13 @@ def event_of(lease: Lease, kind: EventKind, at: int, **more: Any) -> dict[str, A
     `detail` carries what the lease row says beyond the columns, so that the row can be checked:
     how it began here, how it ended in the event of its release.
     """
+    detail: dict[str, Any] = {"mode": str(lease.mode), "prefix": lease.address.network.prefixlen}
+    further = {
+        "note": lease.note,
+        "claim": lease.claim,
+        "shared_by": " ".join(lease.shared_by),
+    }
+    detail |= {name: value for name, value in further.items() if value}
     return {
         "at": at,
         "effective_at": lease.from_,
@@ -63,6 +74,6 @@ def event_of(lease: Lease, kind: EventKind, at: int, **more: Any) -> dict[str, A
         "container_id": lease.container_id,
         "node": lease.node,
         "mac": lease.mac,
-        "detail": {"mode": str(lease.mode), "prefix": lease.address.network.prefixlen},
+        "detail": detail,
         **more,
     }

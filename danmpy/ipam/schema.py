@@ -103,13 +103,24 @@ lease = Table(
     # Until when the address rested after `held_to`; null when it passed straight on (rebound).
     Column("cool_until", BigInteger),
     Column("end_reason", Text),
+    # What a reservation is for; empty for leases of pods.
+    _text("note"),
+    # The stable name that the address is kept for, inside the namespace; empty when there is none.
+    _text("claim"),
+    # Of a shared virtual address: the pods that move it, as namespace/pattern, spaces between.
+    _text("shared_by"),
     CheckConstraint("family IN (4, 6)", name="family"),
     CheckConstraint("held_to IS NULL OR held_to >= held_from", name="interval"),
     CheckConstraint("(held_to IS NULL) = (end_reason IS NULL)", name="ended"),
 )
-"""The one table of holdings: open rows (`held_to` null) are held now, closed rows are history."""
+"""The one table of holdings: open rows (`held_to` null) are held now, closed rows are history.
+
+A reservation is a row as well: mode ``reserved``, without pod and node, and with a container id of
+its own that no runtime has.
+"""
 
 _OPEN = text("held_to IS NULL")
+_OPEN_CLAIM = text("held_to IS NULL AND claim <> ''")
 _OPEN_POD = text("held_to IS NULL AND pod_uid <> ''")
 
 
@@ -137,7 +148,18 @@ _partial(
     lease.c.family,
     unique=True,
 )
+_partial(
+    "lease_open_claim_key",
+    _OPEN_CLAIM,
+    lease.c.claim,
+    lease.c.namespace,
+    lease.c.network,
+    lease.c.interface,
+    lease.c.family,
+    unique=True,
+)
 _partial("lease_open_node_idx", _OPEN, lease.c.node)
+_partial("lease_open_namespace_idx", _OPEN, lease.c.namespace)
 _partial("lease_open_network_idx", _OPEN, lease.c.network, lease.c.family)
 Index(
     "lease_address_idx", lease.c.family, lease.c.address, lease.c.held_from, lease.c.id, unique=True
@@ -160,12 +182,21 @@ freed = Table(
     Column("pod", Text, nullable=False),
     _text("pod_uid"),
     Column("end_reason", Text, nullable=False),
+    # The claim that the address is kept for, of `namespace`; empty when nobody has a right to it.
+    _text("claim"),
     Index("freed_queue_idx", "pool_id", "ready_at", "address"),
     Index(
         "freed_rollback_idx",
         "pod_uid",
         sqlite_where=text("end_reason = 'rollback'"),
         postgresql_where=text("end_reason = 'rollback'"),
+    ),
+    Index(
+        "freed_claim_idx",
+        "claim",
+        "namespace",
+        sqlite_where=text("claim <> ''"),
+        postgresql_where=text("claim <> ''"),
     ),
 )
 """Addresses that were held and are not: cooling until `ready_at`, then the queue for reuse.
@@ -293,3 +324,62 @@ meta = Table(
 )
 """Facts about this database: `ledger_id`, which starts the chain of seals; `segment_term`, the
 highest term of a controller that assigned segments."""
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    # 0: for ever.
+    Column("days", Integer, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("set_at", BigInteger, nullable=False),
+)
+"""For how long the history of single namespaces is kept; all others follow the settings."""
+
+legal_hold = Table(
+    "legal_hold",
+    metadata,
+    _id(),
+    # One of the three is set: what must not be pruned.
+    _text("namespace"),
+    _text("network"),
+    _text("address"),
+    Column("note", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("held_at", BigInteger, nullable=False),
+    Column("lifted_at", BigInteger),
+)
+"""History that is kept whatever its age, while `lifted_at` is null."""
+
+pruned = Table(
+    "pruned",
+    metadata,
+    Column("no_from", _Number, primary_key=True, autoincrement=False),
+    Column("no_to", BigInteger, nullable=False),
+    Column("txid_from", BigInteger, nullable=False),
+    Column("txid_to", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("pruned_txid_idx", "txid_from"),
+)
+"""Runs of seals (both ends included) whose events are gone. Only what stands here lets the triggers
+of the ledger delete events."""
+
+usage_sample = Table(
+    "usage_sample",
+    metadata,
+    Column("network", Text, primary_key=True),
+    Column("family", SmallInteger, primary_key=True),
+    # Seconds that the sample stands for: 300, or 3600 for those that are kept for long.
+    Column("step", Integer, primary_key=True),
+    # The start of that time.
+    Column("at", BigInteger, primary_key=True),
+    Column("capacity", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    Column("cooling", BigInteger, nullable=False),
+    Column("free", BigInteger, nullable=False),
+    # The most that was held at once in that time, as far as it was looked at.
+    Column("peak", BigInteger, nullable=False),
+    Index("usage_sample_age_idx", "step", "at"),
+)
+"""How full each pool was. Numbers above 2^63-1 (a /64 has them) stand as that."""

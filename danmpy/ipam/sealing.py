@@ -12,11 +12,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Executable, bindparam, func, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Executable,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
-from danmpy.clock import Clock
+from danmpy.clock import MICROSECONDS, Clock
 from danmpy.db.engine import database_now, read, run_write
+from danmpy.ipam.ledger import TXID_SHIFT
 from danmpy.ipam.merkle import chain_start, chained_root, leaf_hash, merkle_root
 from danmpy.ipam.schema import event, meta, seal
 from danmpy.ipam.verifying import VerifyReport, verify
@@ -39,7 +48,9 @@ _INSERT: Final = {
 }
 # All transactions below this number have ended, so no more events can come with one of them.
 _SETTLED: Final[Mapping[str, Executable]] = {
-    "postgresql": text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"),
+    "postgresql": select(
+        literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint") + TXID_SHIFT
+    ),
     "sqlite": select(func.coalesce(func.max(event.c.seq), 0) + 1),
 }
 
@@ -55,13 +66,18 @@ class Ledger:
         self._engine = engine
         self._clock = clock
 
-    def seal(self) -> int:
+    def seal(self, *, pause_s: float = 0) -> int:
         """Seal the events that are settled and not sealed yet; gives how many that were.
+
+        Nothing is done within `pause_s` of the last seal, whoever made it: a thousand nodes that
+        each seal now and then would make a seal for every event, and seals stay for ever.
 
         Any number of processes may do so at the same time. When there is nothing to seal, nothing
         is written.
         """
         total = 0
+        if pause_s and self._is_fresh(int(pause_s * MICROSECONDS)):
+            return 0
         while self._is_due():
             sealed = run_write(self._engine, self._seal_batch)
             if sealed == 0:
@@ -72,6 +88,15 @@ class Ledger:
     def verify(self) -> VerifyReport:
         """Is everything as it was written? Reads the whole ledger and every lease."""
         return verify(self._engine)
+
+    def _is_fresh(self, pause: int) -> bool:
+        """Was there a seal just now? One of the future is not: the clock was set back."""
+        with read(self._engine) as connection:
+            last = connection.execute(_LAST).first()
+            if last is None:
+                return False
+            age: int = database_now(connection, self._clock) - last.at
+            return 0 <= age < pause
 
     def _is_due(self) -> bool:
         with read(self._engine) as connection:

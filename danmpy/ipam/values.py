@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from ipaddress import IPv4Interface, IPv6Interface
 
 from danmpy.api.specs import AddressAsk, AddressMode, Family, NetworkSpec
@@ -12,6 +13,9 @@ from danmpy.clock import to_rfc3339
 
 IPInterface = IPv4Interface | IPv6Interface
 Json = dict[str, object]
+
+IMPORTED = "imported from "
+"""How the note of a lease begins that was taken over from another tool (`ipam.adopting`)."""
 
 
 class EndReason(StrEnum):
@@ -22,17 +26,27 @@ class EndReason(StrEnum):
     REPLACED = "replaced"
     ROLLBACK = "rollback"
     COLLECTED = "collected"
+    BY_HAND = "by hand"
+    UNRESERVED = "unreserved"
+    RECLAIMED = "reclaimed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseOwner:
-    """Who asks: the pod, its sandbox and its node. `pod_uid` may be empty when nobody told it."""
+    """Who asks: the pod, its sandbox and its node. `pod_uid` may be empty when nobody told it.
+
+    `claim` is the stable name, inside the namespace, that keeps the dynamic addresses of this pod
+    for the next pod of that name; empty: they are nobody's when it goes. `quota` is how many
+    addresses the pods of the namespace may hold together; None: as many as there are.
+    """
 
     namespace: str
     pod: str
     pod_uid: str
     container_id: str
     node: str
+    claim: str = ""
+    quota: int | None = None
 
 
 _ABSENT = AddressAsk()
@@ -53,13 +67,10 @@ class LeaseRequest:
 
     def asks(self) -> Iterator[tuple[Family, AddressAsk]]:
         """The families that want an address, IPv4 first."""
-        if self.ip.mode in _LEASED:
+        if self.ip.is_leased:
             yield 4, self.ip
-        if self.ip6.mode in _LEASED:
+        if self.ip6.is_leased:
             yield 6, self.ip6
-
-
-_LEASED = frozenset({AddressMode.DYNAMIC, AddressMode.STATIC})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +78,10 @@ class Lease:
     """One address in one hand for one time: the half-open interval [`from_`, `to`).
 
     Times are microseconds since the epoch; `to` is None while the lease is held. `network` is the
-    text of its `NetworkKey`, `address` carries the prefix length of the subnet.
+    text of its `NetworkKey`, `address` carries the prefix length of the subnet. `note`: what a
+    reservation is for, or where a lease was imported from; then the pod may be unknown (empty), and
+    the node as well. `shared_by`: the pods that move a shared virtual address among them, each
+    as ``namespace/pattern``. `claim`: the name in the namespace that the address is kept for.
     """
 
     id: int
@@ -86,6 +100,33 @@ class Lease:
     from_: int
     to: int | None = None
     end_reason: str | None = None
+    note: str = ""
+    claim: str = ""
+    shared_by: tuple[str, ...] = ()
+    network_uid: str = ""
+
+    @property
+    def is_reservation(self) -> bool:
+        """Does an operator hold it, and no pod?"""
+        return self.mode is AddressMode.RESERVED
+
+    @property
+    def is_imported(self) -> bool:
+        """Was it taken over from another tool, and not made for a pod that danmpy attached?"""
+        return not self.is_reservation and self.note.startswith(IMPORTED)
+
+    @property
+    def holder(self) -> str:
+        """Who holds it, as people are told: ``Pod/blue/web-0``, or a reservation and its note."""
+        if self.is_reservation:
+            return f"a reservation ({self.note})"
+        if not self.pod:
+            return f"container {self.container_id[:12]} ({self.note})"
+        return f"Pod/{self.namespace}/{self.pod}"
+
+    def is_shared_by(self, namespace: str, pod: str) -> bool:
+        """Is this pod one of the group that moves the address?"""
+        return any(fnmatchcase(f"{namespace}/{pod}", pattern) for pattern in self.shared_by)
 
     def to_json(self) -> Json:
         """The fields that scripts rely on; times in RFC 3339, UTC."""
@@ -104,6 +145,9 @@ class Lease:
             "from": to_rfc3339(self.from_),
             "to": None if self.to is None else to_rfc3339(self.to),
             "end_reason": self.end_reason,
+            "note": self.note,
+            "claim": self.claim,
+            "shared_by": list(self.shared_by),
         }
 
 

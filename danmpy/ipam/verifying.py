@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, bindparam, literal_column, or_, select, text
 
 from danmpy.db.engine import snapshot
-from danmpy.ipam.agreement import disagreements, segment_disagreements
-from danmpy.ipam.ledger import EventKind, digest_of
+from danmpy.ipam.agreement import OPENING, detail_of, disagreements, segment_disagreements
+from danmpy.ipam.ledger import TXID_SHIFT, EventKind, digest_of
 from danmpy.ipam.merkle import chain_start, chained_root, leaf_hash, merkle_root
-from danmpy.ipam.schema import event, lease, meta, seal, segment_assignment
+from danmpy.ipam.schema import event, lease, meta, pruned, seal, segment_assignment
 from danmpy.ipam.values import Json
 
 FINDINGS_KEPT: Final = 100
@@ -22,7 +22,6 @@ FINDINGS_KEPT: Final = 100
 _PAGE: Final = 1000
 _LOWEST: Final = -(2**63)
 
-_OPENING: Final = (str(EventKind.ALLOCATE), str(EventKind.REBIND))
 _LEDGER_ID: Final = select(meta.c.value).where(meta.c.key == "ledger_id")
 _SEALS: Final = select(seal).where(seal.c.no > bindparam("after")).order_by(seal.c.no).limit(_PAGE)
 _SEALED: Final = (
@@ -42,7 +41,7 @@ _TAIL: Final = (
 _IN_PLACE: Final = {
     "sqlite": event.c.txid == event.c.seq,
     "postgresql": event.c.txid.between(
-        1, literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1")
+        1, literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1") + TXID_SHIFT
     ),
 }
 """May an event that no seal covers have the number of its transaction?"""
@@ -50,8 +49,10 @@ _FIRST_GONE: Final = text(
     "SELECT min(number), (SELECT coalesce(max(seq), 0) FROM"
     " (SELECT max(seq) AS seq FROM event UNION ALL SELECT seq FROM sqlite_sequence"
     " WHERE name = 'event'))"
-    " FROM (SELECT 1 AS number UNION ALL SELECT seq + 1 FROM event)"
-    " WHERE number NOT IN (SELECT seq FROM event)"
+    " FROM (SELECT 1 AS number UNION ALL SELECT seq + 1 FROM event"
+    " UNION ALL SELECT txid_to FROM pruned)"
+    " WHERE number NOT IN (SELECT seq FROM event) AND NOT EXISTS"
+    " (SELECT 1 FROM pruned WHERE number >= txid_from AND number < txid_to)"
 )
 """The first number that no event has, and the last one that was given to an event."""
 _STORED: Final = select(lease.c.id).where(lease.c.id.in_(bindparam("ids", expanding=True)))
@@ -67,6 +68,16 @@ _CLOSED: Final = (
     select(event)
     .where(event.c.closed_id.between(bindparam("low"), bindparam("high")))
     .order_by(event.c.seq)
+)
+_PRUNED_AROUND: Final = (
+    select(pruned.c.no_to)
+    .where(pruned.c.no_from <= bindparam("no"))
+    .order_by(pruned.c.no_from.desc())
+    .limit(1)
+)
+_PRUNED: Final = select(pruned.c.no_from, pruned.c.no_to).order_by(pruned.c.no_from)
+_PRUNE_EVENTS: Final = select(event.c.detail).where(
+    event.c.lease_id.is_(None), event.c.kind == EventKind.PRUNE
 )
 _SEGMENTS: Final = select(segment_assignment)
 # All other events are about a lease; this is what an index finds.
@@ -98,7 +109,8 @@ class LedgerFinding:
 class VerifyReport:
     """The outcome of `Ledger.verify`. `root` is that of the last seal, in hexadecimal.
 
-    `found` counts all findings, `findings` holds the first of them.
+    `found` counts all findings, `findings` holds the first of them. `pruned` counts the seals whose
+    events are gone because they were older than they are kept.
     """
 
     seals: int
@@ -106,8 +118,14 @@ class VerifyReport:
     unsealed: int
     leases: int
     root: str
+    pruned: int = 0
     found: int = 0
     findings: tuple[LedgerFinding, ...] = ()
+
+    def with_findings(self, more: Sequence[LedgerFinding]) -> VerifyReport:
+        """The same report with what was found elsewhere as well."""
+        kept = (*self.findings, *more)[:FINDINGS_KEPT]
+        return replace(self, found=self.found + len(more), findings=kept)
 
     @property
     def ok(self) -> bool:
@@ -128,6 +146,7 @@ class VerifyReport:
             "unsealed": self.unsealed,
             "leases": self.leases,
             "root": self.root,
+            "pruned": self.pruned,
             "found": self.found,
             "first": self.first.to_json() if self.first else None,
             "findings": [finding.to_json() for finding in self.findings],
@@ -138,6 +157,8 @@ class VerifyReport:
             f"{self.seals} seals over {self.sealed} events, {self.unsealed} not sealed yet, "
             f"{self.leases} leases"
         )
+        if self.pruned:
+            counts += f"; the events of {self.pruned} seals were pruned"
         root = f"root of the last seal: {self.root}" if self.root else "nothing is sealed yet"
         if self.ok:
             return f"the ledger is intact: {counts}\n{root}"
@@ -160,6 +181,7 @@ def verify(engine: Engine) -> VerifyReport:
     check.numbers()
     check.leases()
     check.segments()
+    check.prunings()
     return check.report()
 
 
@@ -169,6 +191,7 @@ class _Check:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._seals = self._sealed = self._unsealed = self._leases = self._found = 0
+        self._pruned = 0
         self._sealed_below = 0
         self._root = b""
         self._findings: list[LedgerFinding] = []
@@ -181,6 +204,7 @@ class _Check:
             unsealed=self._unsealed,
             leases=self._leases,
             root=self._root.hex() if self._seals else "",
+            pruned=self._pruned,
             found=self._found,
             findings=tuple(self._findings),
         )
@@ -222,6 +246,9 @@ class _Check:
         with snapshot(self._engine) as connection:
             events = connection.execute(_SEALED, {"low": row.txid_from, "high": row.txid_to}).all()
             self._events(connection, events)
+            if not events and _is_pruned(connection, row.no):
+                self._pruned += 1
+                return
         self._sealed += len(events)
         span = f"{row.count} events up to number {row.last_seq}"
         if len(events) != row.count:
@@ -271,7 +298,7 @@ class _Check:
 
     def _events(self, connection: Connection, events: Sequence[Any]) -> None:
         """Each event fits its digest, and the lease that it began is there."""
-        begun = {item.lease_id: item for item in events if item.kind in _OPENING}
+        begun = {item.lease_id: item for item in events if item.kind in OPENING}
         stored: set[int] = set()
         ids = sorted(number for number in begun if number is not None)
         for start in range(0, len(ids), _PAGE):
@@ -281,7 +308,7 @@ class _Check:
             subject = f"event {item.seq}"
             if digest_of(item._mapping) != item.digest:  # noqa: SLF001 - public
                 self._add("EventChanged", subject, f"its digest does not fit: {_told(item)}")
-            if item.kind in _OPENING and item.lease_id not in stored:
+            if item.kind in OPENING and item.lease_id not in stored:
                 self._add(
                     "LeaseRemoved", subject, f"the lease that it began is gone: {_told(item)}"
                 )
@@ -312,6 +339,26 @@ class _Check:
             told = [row._mapping for row in connection.execute(_SEGMENT_EVENTS)]  # noqa: SLF001
         for network, words in segment_disagreements(rows, told):
             self._add("SegmentChanged", network, words)
+
+    def prunings(self) -> None:
+        """Whatever was pruned, the ledger tells of it."""
+        with snapshot(self._engine) as connection:
+            runs = connection.execute(_PRUNED).all()
+            details = connection.execute(_PRUNE_EVENTS).scalars().all() if runs else ()
+        told = {tuple(detail_of(text).get("seals", ())) for text in details}
+        for run in runs:
+            if (run.no_from, run.no_to) not in told:
+                self._add(
+                    "PruningUntold",
+                    f"seal {run.no_from}",
+                    f"its events and those up to seal {run.no_to} are gone as if they were pruned, "
+                    "but no event of the ledger says so",
+                )
+
+
+def _is_pruned(connection: Connection, number: int) -> bool:
+    last = connection.execute(_PRUNED_AROUND, {"no": number}).scalar()
+    return last is not None and last >= number
 
 
 def _by(rows: Any, column: str) -> Mapping[int, Sequence[Mapping[Any, Any]]]:

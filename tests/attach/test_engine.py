@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from danmpy.api.cni import Attachment, Verb
+from danmpy.clock import wall_clock
 from danmpy.errors import (
     ConflictError,
     HostError,
@@ -18,9 +19,11 @@ from danmpy.errors import (
     WireError,
 )
 from danmpy.faults import ADD_POINTS
+from danmpy.ipam.registry import NetworkRegistry
 from danmpy.kernel.netns import netns_id_of
 from support.attaching import (
     EXT,
+    FRONT,
     INTERNAL,
     THREE,
     AttachNode,
@@ -30,6 +33,7 @@ from support.attaching import (
     with_prev,
 )
 from support.netns import Namespace, Namespaces, run
+from support.specs import cluster_key
 
 
 def lines(pod: Namespace, *words: str) -> str:
@@ -277,6 +281,47 @@ def test_the_database_away_at_add_leaves_no_link_and_is_waited_for_once(
     assert_empty(pod, three, "c-web")
 
 
+def test_a_network_that_is_being_deleted_takes_no_interface_without_address_either(
+    three: AttachNode, pod: Namespace
+) -> None:
+    bare = three.add_network(cluster_key("bare"))
+    three.add_pod("web", {"tenantNetwork": "ext", "ip": "dynamic"}, {"clusterNetwork": "bare"})
+    NetworkRegistry(three.engine, wall_clock).retire(bare.key, bare.uid)
+    with pytest.raises(IntentError, match="is being deleted") as caught:
+        three.attacher.add(request(Verb.ADD, "web", pod))
+    assert caught.value.cni_code == 7
+    assert caught.value.subject == "ClusterNetwork/bare"
+    assert_empty(pod, three, "c-web")
+    assert three.history() == []
+
+
+def test_only_networks_without_a_lease_are_asked_about_and_a_folder_s_not_at_all(
+    three: AttachNode, namespaces: Namespaces
+) -> None:
+    bare = three.add_network(cluster_key("bare"))
+    three.attacher.add(request(Verb.ADD, "web", namespaces.make("pod")))
+    assert three.leases.opened.pop() == []
+    three.add_pod("both", {"tenantNetwork": "ext", "ip": "dynamic"}, {"clusterNetwork": "bare"})
+    three.attacher.add(request(Verb.ADD, "both", namespaces.make("pod")))
+    assert three.leases.opened.pop() == [bare.key]
+    three.add_network(bare.key, uid=str(bare.key))
+    three.leases.away = True
+    three.add_pod("bare", {"clusterNetwork": "bare"})
+    three.attacher.add(request(Verb.ADD, "bare", namespaces.make("pod")))
+    assert three.leases.opened.pop() == []
+
+
+def test_a_network_without_a_lease_is_not_attached_to_while_nobody_knows_if_it_is_retired(
+    three: AttachNode, pod: Namespace
+) -> None:
+    three.add_network(cluster_key("bare"))
+    three.add_pod("web", {"clusterNetwork": "bare"})
+    three.leases.away = True
+    with pytest.raises(StoreError):
+        three.attacher.add(request(Verb.ADD, "web", pod))
+    assert set(pod.links()) == {"lo"}
+
+
 def test_a_missing_parent_is_try_again_and_an_mtu_beyond_it_is_told_in_numbers(
     three: AttachNode, pod: Namespace
 ) -> None:
@@ -331,6 +376,55 @@ def test_gc_takes_what_the_runtime_no_longer_knows_and_only_of_its_own_network(
     assert len(three.journal.read_all()) == 2
     three.attacher.collect(replace(gc, valid_attachments=frozenset()))
     assert {record.pod for record in three.journal.read_all()} == {"foreign"}
+
+
+def test_a_node_that_is_still_starting_attaches_nothing_and_does_all_the_rest(
+    three: AttachNode, namespaces: Namespaces
+) -> None:
+    add = request(Verb.ADD, "web", namespaces.make("pod"))
+    result = three.attacher.add(add)
+    three.add_pod("late", *THREE)
+    three.view.waits_for = "the API server does not answer"
+    with pytest.raises(NotReadyError, match="API server does not answer"):
+        three.attacher.add(request(Verb.ADD, "late", namespaces.make("pod")))
+    with pytest.raises(UnavailableError, match="API server does not answer") as caught:
+        three.attacher.status()
+    assert caught.value.cni_code == 50
+    assert three.attacher.add(add) == result
+    three.attacher.check(with_prev(add, result))
+    three.attacher.collect(
+        request(
+            Verb.GC,
+            "",
+            "",
+            "",
+            valid_attachments=frozenset({Attachment(container_id="c-web", ifname="eth0")}),
+        )
+    )
+    three.attacher.delete(replace(add, verb=Verb.DEL))
+    assert three.journal.read_all() == ()
+
+
+def test_what_is_broken_is_left_as_it_is_until_the_node_can_make_it_anew(
+    three: AttachNode, pod: Namespace
+) -> None:
+    add = request(Verb.ADD, "web", pod)
+    three.attacher.add(add)
+    pod.ip("link", "set", "eth0", "down")
+    three.view.waits_for = "the API server does not answer"
+    with pytest.raises(NotReadyError):
+        three.attacher.add(add)
+    assert len(three.held("c-web")) == 4
+    assert set(pod.links()) >= {"eth0", "eth1", "front2"}
+    three.view.waits_for = ""
+    three.attacher.add(add)
+    assert pod.links()["eth0"]["operstate"] != "DOWN"
+
+
+def test_what_was_parsed_of_the_declaration_is_handed_on(three: AttachNode, pod: Namespace) -> None:
+    three.attacher.add(request(Verb.ADD, "web", pod))
+    (asks,) = three.view.heard
+    assert [ask.network for ask in asks] == [EXT, INTERNAL, FRONT]
 
 
 def test_status_is_50_while_the_database_is_away(three: AttachNode) -> None:

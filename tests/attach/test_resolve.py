@@ -383,3 +383,15 @@ def test_each_entry_can_be_examined_by_itself_so_that_every_problem_is_told() ->
     assert (second.index, second.name) == (1, "data1")
     assert isinstance(third, IntentError)
     assert "interface 2 on TenantNetwork/blue/mgmt" in str(third)
+
+
+def test_a_pod_has_no_more_interfaces_than_its_namespace_allows() -> None:
+    asks = (ask(MGMT, DYNAMIC), ask(DATA, DYNAMIC), ask(DATA, DYNAMIC))
+    assert len(solve(*asks, interface_limit=3)) == 3
+
+    words = refusal(*asks, interface_limit=2)
+
+    assert "interface 2 on TenantNetwork/blue/data: a pod of namespace blue may have 2" in words
+    known = {spec.key: spec for spec in NETWORKS}
+    found = examine(pod(), asks, known, replace(CONTEXT, interface_limit=2))
+    assert [isinstance(each, IntentError) for each in found] == [False, False, True]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
 
-from danmpy.api.specs import PodSpec
+from danmpy.api.specs import AddressMode, PodSpec
 from danmpy.attach.journal import AttachmentRecord, Journal, Phase
-from danmpy.attach.upkeep import GRACE_S, Job, Sweeper, Upkeep
+from danmpy.attach.upkeep import GRACE_S, Job, LeaseSweeper, Sweeper, Upkeep
 from danmpy.errors import ClusterError, DanmpyError, StoreError
 from danmpy.intent.values import Intent
+from danmpy.ipam.values import Lease
 from danmpy.kernel.netns import netns_id_of
 
 HERE = "/proc/self/ns/net"
@@ -241,3 +243,118 @@ def test_the_manifests_are_read_only_when_something_is_ripe(journal: Journal) ->
     assert wishes.reads == 0
     sweeper.sweep(GRACE_S)
     assert wishes.reads == 1
+
+
+# Leases that the journal knows nothing of
+
+
+@dataclass(slots=True)
+class Held:
+    """The leases of this node in the database."""
+
+    leases: list[Lease]
+    ended: list[Lease] = field(default_factory=list)
+
+    def held_on(self, nodes: Iterable[str]) -> tuple[Lease, ...]:
+        assert list(nodes) == ["node-a"]
+        return tuple(self.leases)
+
+    def end(self, item: Lease, why: str) -> bool:
+        assert why
+        self.leases.remove(item)
+        self.ended.append(item)
+        return True
+
+
+def lease(container: str = "c1", **more: object) -> Lease:
+    base = Lease(
+        id=1,
+        network="TenantNetwork/blue/a",
+        domain="d",
+        family=4,
+        address=IPv4Interface("10.0.0.1/24"),
+        interface="net1",
+        namespace="blue",
+        pod="web-0",
+        pod_uid="u1",
+        container_id=container,
+        node="node-a",
+        mac=None,
+        mode=AddressMode.DYNAMIC,
+        from_=1,
+    )
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class Books:
+    """Journal, wishes and leases, and who compares them."""
+
+    journal: Journal
+    wishes: Wishes
+    held: Held
+    sweeper: LeaseSweeper
+
+
+@pytest.fixture
+def books(journal: Journal) -> Books:
+    wishes, held = Wishes(), Held([lease()])
+    sweeper = LeaseSweeper(journal=journal, source=wishes, leases=held, node="node-a")
+    return Books(journal=journal, wishes=wishes, held=held, sweeper=sweeper)
+
+
+def test_a_lease_without_record_and_pod_is_ended_at_the_second_look(books: Books) -> None:
+    """Its record was damaged after the pod had gone, so that nobody would release it."""
+    assert books.sweeper.sweep(100.0) == 0
+    assert books.sweeper.sweep(100.0 + GRACE_S - 1) == 0
+    assert books.wishes.reads == 0
+    assert books.sweeper.sweep(100.0 + GRACE_S) == 1
+    assert [item.container_id for item in books.held.ended] == ["c1"]
+
+
+def test_a_lease_whose_record_is_there_is_its_record_s_affair(books: Books) -> None:
+    books.journal.write(record("c1"))
+    for now in (100.0, 100.0 + GRACE_S, 100.0 + 2 * GRACE_S):
+        assert books.sweeper.sweep(now) == 0
+
+
+@pytest.mark.parametrize("uid", ["u1", ""])
+def test_a_lease_of_a_pod_that_is_there_stays_whoever_attached_it(books: Books, uid: str) -> None:
+    """Another daemon of this name, or another tool whose leases were taken over."""
+    books.held.leases = [lease(pod_uid=uid)]
+    books.wishes.intent = Intent(
+        pods={("blue", "web-0"): PodSpec(namespace="blue", name="web-0", uid="u1")}
+    )
+    for now in (100.0, 100.0 + GRACE_S):
+        assert books.sweeper.sweep(now) == 0
+
+
+def test_a_lease_of_an_earlier_pod_of_the_name_is_ended(books: Books) -> None:
+    books.wishes.intent = Intent(
+        pods={("blue", "web-0"): PodSpec(namespace="blue", name="web-0", uid="u2")}
+    )
+    books.sweeper.sweep(100.0)
+    assert books.sweeper.sweep(100.0 + GRACE_S) == 1
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        Wishes(error=ClusterError("the API server is away", hint="wait")),
+        Wishes(intent=Intent(complete=False)),
+    ],
+)
+def test_while_the_pod_cannot_be_looked_up_its_lease_stays(books: Books, wishes: Wishes) -> None:
+    books.sweeper.source = wishes
+    for now in (100.0, 100.0 + GRACE_S):
+        assert books.sweeper.sweep(now) == 0
+
+
+def test_a_record_that_comes_between_two_looks_begins_the_grace_anew(books: Books) -> None:
+    books.sweeper.sweep(100.0)
+    books.journal.write(record("c1"))
+    books.sweeper.sweep(130.0)
+    known = books.journal.read("c1", "eth0")
+    assert known is not None
+    books.journal.remove(known)
+    assert books.sweeper.sweep(100.0 + GRACE_S) == 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from danmpy.api.specs import Condition, ConditionStatus, NetworkSpec, PodSpec
+from danmpy.api.specs import Condition, ConditionStatus, InterfaceAsk, NetworkSpec, PodSpec
 from danmpy.attach.view import WAIT_S, LiveView
 from danmpy.errors import ClusterError, NotReadyError
 from danmpy.intent.values import Intent, Problem
@@ -42,6 +42,9 @@ class Node:
             self.report = self.coming.pop(0)
         return self.report
 
+    def hear(self, intent: Intent, pod: PodSpec, asks: Sequence[InterfaceAsk]) -> Intent:
+        return replace(intent, pods={(pod.namespace, pod.name): pod})
+
 
 def view_of(node: Node) -> LiveView:
     return LiveView(node, node)
@@ -62,6 +65,22 @@ def test_a_pod_that_cannot_be_looked_up_is_no_silent_nothing() -> None:
 
     with pytest.raises(ClusterError, match="Pod/blue/web"):
         view_of(Away()).read_for("blue", "web", "u")
+
+
+def test_what_the_source_hears_of_a_pod_s_networks_is_the_answer() -> None:
+    pod = PodSpec(namespace="blue", name="web", uid="u")
+    assert view_of(Node()).hear(INTENT, pod, ()).pods == {("blue", "web"): pod}
+
+
+def test_a_node_that_waits_says_for_what_and_then_no_more() -> None:
+    reasons = ["the API server does not answer"]
+    view = LiveView(Node(), Node(), lambda: "".join(reasons))
+    with pytest.raises(NotReadyError, match="the API server does not answer") as caught:
+        view.require_ready()
+    assert caught.value.cni_code == 11
+    reasons.clear()
+    view.require_ready()
+    view_of(Node()).require_ready()
 
 
 def test_a_look_that_went_by_the_manifests_of_now_is_not_waited_for() -> None:

@@ -329,7 +329,8 @@ def test_after_a_restart_of_the_server_the_next_read_and_write_succeed(
     with opened(postgresql_url) as engine:
         put(engine, "before")
         cut = (
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            # They are gone when it answers, as they are after a restart.
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE application_name = 'danmpy'"
         )
         postgresql.run_sql(cut)

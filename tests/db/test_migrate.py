@@ -8,6 +8,7 @@ import subprocess
 import threading
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -262,4 +263,45 @@ _LEASE = (
 _ASSIGNMENT = (
     "INSERT INTO segment_assignment (network, network_uid, profile, kind, number, assigned_at) "
     "VALUES ('TenantNetwork/blue/a', 'uid-a', 'ens4', 'vxlan', 700, 1)"
+)
+
+
+def test_the_release_before_goes_on_beside_the_schema_with_claims(empty_url, monkeypatch) -> None:
+    """Its statements name no new column: what it holds, ends and frees stays right for both."""
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "HEAD", "0002")
+        migrate.upgrade(empty_url)
+    engine = open_engine(empty_url)
+    clock = MovingClock()
+    net = network(tenant_key("a"), v4="10.0.0.0/24", vni=700)
+    old = _LEASE.format(address=_BYTES[engine.dialect.name])
+    try:
+        with write(engine) as connection:
+            connection.execute(text(_POOL))
+            connection.execute(text(old))
+        migrate.upgrade(empty_url)
+
+        with write(engine) as connection:
+            connection.execute(text(_END_OLD))
+            connection.execute(text(_FREED_OLD.format(address=_BYTES[engine.dialect.name])))
+            connection.execute(text(old.replace("1000", "1001").replace("'c0'", "'c1'")))
+        leases = LeaseStore(engine, clock, 120)
+        (held,) = leases.held_by("c1")
+        assert (held.note, held.claim, held.shared_by) == ("", "", ())
+        asks = replace(owner("db-0"), claim="db-0", quota=2)
+        (made,) = leases.bind(asks, [LeaseRequest(interface="n", network=net, ip=DYNAMIC)])
+        assert (str(made.address), made.claim) == ("10.0.0.2/24", "db-0")
+        assert len(leases.release("c1")) == 1
+    finally:
+        engine.dispose()
+
+
+_END_OLD = (
+    "UPDATE lease SET held_to = 2, cool_until = 3, end_reason = 'released' "
+    "WHERE container_id = 'c0' AND held_to IS NULL"
+)
+_FREED_OLD = (
+    "INSERT INTO freed (domain, address, pool_id, family, released_at, ready_at, network, "
+    "interface, namespace, pod, pod_uid, end_reason) VALUES ('vxlan:ens4:700', {address}, 1, 4, 2, "
+    "3, 'TenantNetwork/blue/a', 'net1', 'blue', 'old', '', 'released')"
 )

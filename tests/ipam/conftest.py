@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from danmpy.ipam.audit import Audit
 from danmpy.ipam.leases import LeaseStore
@@ -23,3 +23,18 @@ def world(engine: Engine) -> World:
         audit=Audit(engine, clock),
         ledger=Ledger(engine, clock),
     )
+
+
+@pytest.fixture
+def statements(world):
+    """What the engine is told while the test runs."""
+    told: list[str] = []
+
+    def note(connection, cursor, statement, *more) -> None:
+        told.append(statement.split(None, 1)[0].upper())
+
+    event.listen(world.engine, "before_cursor_execute", note)
+    try:
+        yield told
+    finally:
+        event.remove(world.engine, "before_cursor_execute", note)

@@ -131,3 +131,31 @@ def test_findings_are_sorted_and_said_once() -> None:
         "Pod/blue/a",
         "Pod/blue/b",
     ]
+
+
+# leases that were imported from another tool
+
+
+def imported(**more) -> Lease:
+    return lease(note="imported from host-local", **more)
+
+
+def test_an_imported_lease_that_this_node_did_not_attach_is_told_as_that() -> None:
+    (found,) = find([imported()], [], pods(), "node-a")
+    assert found.kind == FindingKind.IMPORTED_NOT_ATTACHED
+    assert "imported from host-local; danmpy did not attach it" in found.message
+    assert kinds([imported(node="node-b")], [], pods(node="node-b")) == []
+
+
+def test_of_an_imported_lease_whose_pod_or_node_is_unknown_nothing_is_claimed() -> None:
+    nameless = imported(namespace="", pod="", pod_uid="")
+    (found,) = find([nameless], [], pods(), "node-a")
+    assert found.subject == "container container (imported from host-local)"
+    assert kinds([imported(node="")], [], pods()) == []
+
+
+def test_an_imported_lease_of_a_pod_that_is_gone_names_the_way_out() -> None:
+    (found,) = find([imported(node="")], [], {}, "node-a")
+    assert found.kind == FindingKind.LEASE_WITHOUT_POD
+    assert "interface net1, but there is no such pod" in found.message
+    assert "danmpy release" in found.hint

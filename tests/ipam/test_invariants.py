@@ -37,6 +37,10 @@ BREAKING = {
         "UPDATE lease SET end_reason = 'rebound', cool_until = NULL WHERE id = 1",
     ),
     "HeldAndFreed": (ALSO_FREED,),
+    "ClaimHeldTwice": (
+        "DROP INDEX lease_open_claim_key",
+        "UPDATE lease SET claim = 'vm' WHERE held_to IS NULL",
+    ),
     "CursorOutside": ("UPDATE pool SET next = (SELECT outside)",),
     "SegmentAssignedTwice": (
         "DROP INDEX segment_open_id_key",

@@ -111,7 +111,7 @@ def test_a_pool_is_handed_out_to_the_last_address_and_never_twice(world, crowd) 
     crowd.stdin.write("go on\n")
     crowd.stdin.flush()
     assert sum(answers_of(crowd)) == ADDRESSES
-    assert world.leases.held_on("node-a") == ()
+    assert world.held_on("node-a") == ()
     assert world.audit.violations() == ()
     world.ledger.seal()
     report = world.ledger.verify()

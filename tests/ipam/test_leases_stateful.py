@@ -19,7 +19,7 @@ from danmpy.api.specs import AddressMode
 from danmpy.clock import MICROSECONDS
 from danmpy.db.engine import open_engine
 from danmpy.errors import ConflictError, ExhaustedError, NotReadyError
-from danmpy.ipam.audit import Audit
+from danmpy.ipam.audit import Audit, HistoryFilter
 from danmpy.ipam.leases import EndReason, Lease, LeaseRequest, LeaseStore
 from danmpy.ipam.sealing import Ledger
 from support.leasing import COOLDOWN, MovingClock, owner
@@ -178,8 +178,8 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_store_and_the_model_agree(self) -> None:
-        stored = {lease.pod: lease for lease in self.store.held_on("node-a")}
-        assert stored == self.held
+        known = self.audit.history(HistoryFilter(node="node-a"))
+        assert {lease.pod: lease for lease in known if lease.to is None} == self.held
         (usage, _) = self.audit.usage(self.networks().values())
         assert usage.v4.capacity == sum(self.allowed(LOW + host) for host in range(8))
 

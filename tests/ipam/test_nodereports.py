@@ -12,11 +12,11 @@ import time
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import event as listen
 
 from danmpy.api.specs import HostDeviceProfile, SegmentKind, TenantConfigSpec
 from danmpy.db.engine import open_engine
-from danmpy.ipam.nodereports import NodeFailure, NodeNetwork, NodeReports, Realised
+from danmpy.ipam.nodereports import NodeNetwork, NodeReports
+from danmpy.ipam.realised import NodeFailure, Realised
 from support.processes import REPOSITORY, clean_environment
 from support.specs import network, tenant_key
 
@@ -35,21 +35,6 @@ def reports(world) -> NodeReports:
     return NodeReports(world.engine, world.clock)
 
 
-@pytest.fixture
-def statements(world):
-    """What the engine is told while the test runs."""
-    told: list[str] = []
-
-    def note(connection, cursor, statement, *more) -> None:
-        told.append(statement.split(None, 1)[0].upper())
-
-    listen.listen(world.engine, "before_cursor_execute", note)
-    try:
-        yield told
-    finally:
-        listen.remove(world.engine, "before_cursor_execute", note)
-
-
 def test_a_node_has_exactly_the_rows_that_it_wrote_last(reports) -> None:
     first = rows(row("1"), row("2"), row("3", ready=False, reason="ParentMissing", message="no"))
     reports.write("a", first)
@@ -60,10 +45,12 @@ def test_a_node_has_exactly_the_rows_that_it_wrote_last(reports) -> None:
     reports.write("a", second)
     assert reports.read("a") == second
     assert reports.read("b") == rows(row("1"))
+    assert reports.nodes() == {"a", "b"}
 
     reports.write("a", {})
     assert reports.read("a") == {}
     assert reports.read("nobody") == {}
+    assert reports.nodes() == {"b"}
 
 
 def test_what_stands_there_is_not_written_again_and_soon_not_even_looked_at(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from danmpy.api.specs import (
     HostDeviceProfile,
     NetworkKind,
+    NetworkSpec,
     SegmentKey,
     SegmentKind,
     TenantConfigSpec,
@@ -211,7 +212,7 @@ def test_an_id_that_a_node_still_has_is_not_given(resting, reported) -> None:
     stored = Stored(
         holdings={},
         resting=dict.fromkeys(segments(resting, "ens4"), 1),
-        reported=dict.fromkeys(segments(reported, "ens9"), Remains(first="n", count=1)),
+        reported=dict.fromkeys(segments(reported, "ens9"), Remains(first="n")),
     )
     spec = network(tenant_key("a"), host_device="ens4")
     wanted = Wanted(networks={spec.key: spec}, tenant_configs=[CONFIG])
@@ -239,3 +240,32 @@ def test_of_configs_that_offer_the_same_the_first_by_name_counts() -> None:
     assert {spec.network_id for spec in choice.assignments.networks.values()} == {"a"}
     (problem,) = choice.assignments.problems.values()
     assert problem.reason == "RangeFull"
+
+
+def wish(name: str, vni: int) -> NetworkSpec:
+    """A network of a tenant into which DANM has written its id."""
+    return network(tenant_key(name), vni=vni)
+
+
+def test_a_tenant_gets_the_id_that_danm_had_given_it_before_others_choose() -> None:
+    specs = [network(tenant_key("a")), wish("b", 700), wish("c", 702), network(tenant_key("d"))]
+    wanted = Wanted(networks={spec.key: spec for spec in specs}, tenant_configs=[CONFIG])
+    choice = choose(wanted, Stored(holdings={}), 0)
+    begun = {held.network: (held.device, held.id) for held in choice.begun}
+    assert begun == {
+        "TenantNetwork/blue/a": ("ens4", 701),
+        "TenantNetwork/blue/b": ("ens4", 700),
+        "TenantNetwork/blue/c": ("ens4", 702),
+    }
+
+
+def test_a_wish_takes_nothing_from_anybody() -> None:
+    held = SegmentKey(parent="ens4", kind=SegmentKind.VXLAN, id=701)
+    specs = [
+        wish("a", 700), wish("b", 700), wish("c", 703), network(cluster_key("hand"), vni=702),
+        wish("d", 702),
+    ]  # fmt: skip
+    wanted = Wanted(networks={spec.key: spec for spec in specs}, tenant_configs=[CONFIG])
+    choice = choose(wanted, Stored(holdings={}, resting={held: 9}), 0)
+    assert [(held.network, held.id) for held in choice.begun] == [("TenantNetwork/blue/a", 700)]
+    assert {problem.reason for problem in choice.assignments.problems.values()} == {"RangeFull"}

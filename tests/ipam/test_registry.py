@@ -8,13 +8,15 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from danmpy.api.specs import AddressAsk
+from danmpy.clock import MICROSECONDS
 from danmpy.errors import BugError, IntentError
 from danmpy.ipam.leases import LeaseRequest
-from danmpy.ipam.registry import Holders, NetworkRegistry
+from danmpy.ipam.registry import RETIRED_FOR, Holders, NetworkRegistry
 from support.leasing import owner
 from support.processes import REPOSITORY, clean_environment
 from support.specs import DYNAMIC, network, tenant_key
@@ -75,6 +77,16 @@ def test_one_retired_network_refuses_the_whole_pod_and_is_the_one_named(world, r
     assert caught.value.subject == str(NET.key)
     assert world.leases.held_by("container-web-0") == ()
     world.bind(OTHER)
+
+
+def test_who_takes_no_address_is_told_too_that_a_network_is_retired(world, registry) -> None:
+    world.leases.require_open([NET, OTHER])
+    world.leases.require_open([])
+    registry.retire(NET.key, NET.uid)
+    with pytest.raises(IntentError, match="is being deleted") as caught:
+        world.leases.require_open([OTHER, NET])
+    assert caught.value.subject == str(NET.key)
+    world.leases.require_open([OTHER, replace(NET, uid="another")])
 
 
 def test_a_network_of_the_same_name_that_is_made_anew_gives_addresses(world, registry) -> None:
@@ -214,3 +226,24 @@ def test_no_lease_ever_begins_on_a_network_that_was_retired(world, race) -> None
     assert kinds.count("bound")
     assert kinds.count("retired")
     assert world.audit.violations() == ()
+
+
+def test_a_retirement_is_forgotten_a_day_later_when_nothing_asks_for_it(world, registry) -> None:
+    keys = [tenant_key(f"n{number}") for number in range(5)]
+    world.bind(network(keys[0], v4="10.0.0.0/24", uid="u-0"))
+    for number, key in enumerate(keys):
+        world.sql(
+            "INSERT INTO retired_network (uid, network, retired_at) VALUES (:uid, :network, :at)",
+            uid=f"u-{number}",
+            network=str(key),
+            at=world.now(),
+        )
+    speak = [str(keys[1]), f"{keys[2]}#vxlan:ens4:700"]
+    assert registry.purge(speak) == 0
+
+    world.wait(RETIRED_FOR / MICROSECONDS + 1)
+    registry.retire(tenant_key("late"), "u-late")
+    assert registry.purge(speak) == 2
+    stored = {uid for (uid,) in world.rows("SELECT uid FROM retired_network")}
+    assert stored == {"u-0", "u-1", "u-2", "u-late"}
+    assert registry.purge(()) == 2

@@ -68,6 +68,23 @@ def test_an_empty_ledger_is_intact(world) -> None:
     assert (report.ok, report.seals, report.root) == (True, 0, "")
 
 
+def test_many_that_seal_make_no_seal_within_the_pause_after_the_last_one(world) -> None:
+    world.bind(NET)
+    assert world.ledger.seal(pause_s=3600) == 1
+    world.bind(NET, "web-1")
+    assert world.ledger.seal(pause_s=3600) == 0
+    assert world.ledger.seal(pause_s=0.000001) == 1
+
+
+def test_a_seal_of_the_future_does_not_hold_up_the_next_one(world) -> None:
+    world.bind(NET)
+    world.ledger.seal()
+    world.unlock_ledger()
+    world.sql("UPDATE seal SET at = at + 7200000000")
+    world.bind(NET, "web-1")
+    assert world.ledger.seal(pause_s=3600) == 1
+
+
 def test_what_was_sealed_is_verified_and_counted(world) -> None:
     some_history(world)
     world.bind(NET, "late")

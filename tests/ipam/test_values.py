@@ -55,6 +55,7 @@ def test_a_held_lease_has_no_end_and_its_times_are_utc_texts() -> None:
     assert set(shown) == {
         "address", "family", "network", "namespace", "pod", "pod_uid", "container_id", "interface",
         "node", "mac", "mode", "from", "to", "end_reason",
+        "note", "claim", "shared_by",
     }  # fmt: skip
     assert (shown["address"], shown["mode"]) == ("10.0.0.5/24", "dynamic")
     assert (shown["from"], shown["to"]) == ("1970-01-01T00:00:01.000000Z", None)

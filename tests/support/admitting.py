@@ -204,7 +204,7 @@ class Replica:
         port = port or free_port()
         self.registration = Registration(url=f"https://127.0.0.1:{port}")
         self.certificates = SecretCertificates(self.client, self.registration)
-        self.server = WebhookServer(("127.0.0.1", port), admission.answer)
+        self.server = WebhookServer(("127.0.0.1", port), admission.begin)
         self.service = WebhookService(
             self.server,
             self.certificates,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from danmpy.api.cni import CniRequest, CniResult, Verb
-from danmpy.api.specs import NetworkKey, NetworkSpec, PodSpec
+from danmpy.api.specs import InterfaceAsk, NetworkKey, NetworkSpec, PodSpec, TenantConfigSpec
 from danmpy.attach.builder import PodBuilder
 from danmpy.attach.delegates import Delegates
 from danmpy.attach.engine import Attacher
@@ -57,9 +57,20 @@ class View:
     networks: dict[NetworkKey, NetworkSpec] = field(default_factory=dict)
     pods: dict[tuple[str, str], PodSpec] = field(default_factory=dict)
     missing: set[NetworkKey] = field(default_factory=set)
+    tenant_configs: tuple[TenantConfigSpec, ...] = ()
+    waits_for: str = ""
+    heard: list[Sequence[InterfaceAsk]] = field(default_factory=list)
 
     def read_for(self, namespace: str, name: str, uid: str) -> Intent:
-        return Intent(pods=self.pods, networks=self.networks)
+        return Intent(pods=self.pods, networks=self.networks, tenant_configs=self.tenant_configs)
+
+    def require_ready(self) -> None:
+        if self.waits_for:
+            raise NotReadyError(self.waits_for, hint="wait", subject="danmpy node")
+
+    def hear(self, intent: Intent, pod: PodSpec, asks: Sequence[InterfaceAsk]) -> Intent:
+        self.heard.append(asks)
+        return intent
 
     def read_networks(self, intent: Intent, asked: object = ()) -> NetworkView:
         return NetworkView(networks=intent.networks)
@@ -77,6 +88,7 @@ class Leases:
         self.store = store
         self.away = False
         self.refused = 0
+        self.opened: list[list[NetworkKey]] = []
 
     def _require(self) -> None:
         if self.away:
@@ -100,6 +112,12 @@ class Leases:
     def record_mac(self, container_id: str, interface: str, mac: str) -> None:
         self._require()
         self.store.record_mac(container_id, interface, mac)
+
+    def require_open(self, networks: Iterable[NetworkSpec]) -> None:
+        self.opened.append([network.key for network in networks])
+        if self.opened[-1]:
+            self._require()
+        self.store.require_open(networks)
 
     def ping(self) -> None:
         self._require()

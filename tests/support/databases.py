@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 USER = "danmpy"
 PASSWORD = "correct-horse-battery"
 ENGINES = ("sqlite", "postgresql")
+
+FAST = ("fsync=off", "max_connections=100", "shared_buffers=32MB")
+"""Settings of a server whose data nobody needs after the run."""
 
 _numbers = itertools.count(1)
 
@@ -115,14 +119,16 @@ def _initdb(folder: Path, user: int | None) -> None:
     )
 
 
-def _start(folder: Path, port: int, user: int | None) -> subprocess.Popen[bytes]:
+def _start(
+    folder: Path, port: int, user: int | None, settings: tuple[str, ...] = FAST
+) -> subprocess.Popen[bytes]:
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
             [
                 str(POSTGRESQL_BIN / "postgres"),
                 *("-D", str(folder / "data"), "-p", str(port), "-k", str(folder)),
-                *("-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"),
-                *("-c", "max_connections=100", "-c", "shared_buffers=32MB"),
+                *("-c", "listen_addresses=127.0.0.1"),
+                *(word for setting in settings for word in ("-c", setting)),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -160,9 +166,9 @@ def _wait_ready(server: PostgresServer, process: subprocess.Popen[bytes]) -> Non
             return
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgresServer]:
-    """The server of this test run."""
+@contextmanager
+def run_server(*settings: str) -> Iterator[PostgresServer]:
+    """A server with these settings (``name=value``), stopped and removed at the end."""
     need("postgresql")
     user = _as_user()
     # Short, because the path of a unix socket has at most 107 bytes (unix(7)).
@@ -173,13 +179,20 @@ def postgresql() -> Iterator[PostgresServer]:
             os.chown(folder, user, -1)
         _initdb(folder, user)
         server = PostgresServer(folder, _free_port())
-        process = _start(folder, server.port, user)
+        process = _start(folder, server.port, user, settings)
         _wait_ready(server, process)
         yield server
     finally:
         if process is not None:
             _stop(process)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresServer]:
+    """The server of this test run."""
+    with run_server(*FAST) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
