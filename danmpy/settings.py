@@ -162,6 +162,26 @@ class IpamSettings(_Group):
         description="Seconds before a released address is handed out again: longer than the "
         "neighbour caches and connections of peers that still mean the last holder.",
     )
+    claim_seconds: int = Field(
+        default=86_400,
+        ge=0,
+        description="Seconds for which the addresses of a pod with a claim (a StatefulSet's, or "
+        "one with the annotation danm.k8s.io/claim) are kept for the next pod of that claim.",
+    )
+    reclaim_grace_seconds: int = Field(
+        default=300,
+        ge=0,
+        description="Seconds for which the Node object and the pod of a lease must both be gone "
+        "before the controller takes the lease back: nobody is left who could release it.",
+    )
+    retention_days: int = Field(
+        default=400,
+        ge=0,
+        le=36_500,
+        description="Days for which closed leases and events are kept at least, unless "
+        "`danmpy retention` says otherwise for a namespace; 0: for ever. More than a year, as many "
+        "rules ask for twelve months.",
+    )
     segment_cooldown_seconds: int = Field(
         default=600,
         ge=0,
@@ -204,7 +224,8 @@ class ControllerSettings(_Group):
     identity: str = Field(
         default="",
         max_length=253,
-        description="This replica's name in the lease; empty: the host name and the process id. "
+        description="This replica's name in the lease; empty: host name, process id and a "
+        "random end. "
         "Two replicas must never have the same.",
     )
 

@@ -28,7 +28,6 @@ FUNCTION_LINES = 60
 WITHOUT_TEST_FILE = {
     "danmpy.bootstrap.controller": "a whole process: tests/system/test_cluster*.py",
     "danmpy.bootstrap.node": "a whole process: tests/system",
-    "danmpy.bootstrap.process": "what processes share: tests/system/test_stop.py",
     "danmpy.cni.kinds": "an enumeration: tests/cni/test_install.py",
     "danmpy.db.patience": "shows only against a server that hangs: tests/db/test_engine.py",
     "danmpy.ipam.agreement": "inside of Ledger.verify: tests/ipam/test_sealing.py",
@@ -38,6 +37,7 @@ WITHOUT_TEST_FILE = {
     "danmpy.ipam.releasing": "inside of LeaseStore.release: tests/ipam/test_leases*.py",
     "danmpy.ipam.rows": "rows as values, seen in every answer: tests/ipam/test_leases*.py",
     "danmpy.ipam.schema": "compared with the migrations: tests/db/test_migrate.py",
+    "danmpy.ipam.wants": "inside of LeaseStore.bind: tests/ipam/test_leases*.py",
     "danmpy.ipam.verifying": "inside of Ledger.verify: tests/ipam/test_sealing.py",
 }
 """Modules without a test file of their name, and why. Never for pure modules."""

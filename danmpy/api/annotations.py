@@ -23,7 +23,7 @@ from danmpy.api.specs import (
     PodSpec,
     RouteSpec,
 )
-from danmpy.api.words import is_link_name, is_object_name, nearest
+from danmpy.api.words import is_link_name, is_namespace, is_object_name, nearest
 from danmpy.errors import IntentError
 
 _T = TypeVar("_T")
@@ -33,7 +33,10 @@ INTERFACES: Final = "danm.k8s.io/interfaces"
 INTERFACES_NEW: Final = "danm.io/interfaces"
 NPWG_NETWORKS: Final = "k8s.v1.cni.cncf.io/networks"
 
-ANNOTATIONS: Final = (INTERFACES, INTERFACES_NEW, NPWG_NETWORKS)
+CLAIM: Final = "danm.k8s.io/claim"
+"""Ours: the name in the namespace for which the pod's addresses are kept when it goes."""
+
+ANNOTATIONS: Final = (INTERFACES, INTERFACES_NEW, NPWG_NETWORKS, CLAIM)
 """The annotations that `PodSpec.annotations` keeps."""
 
 _REFERENCES: Final[Mapping[str, NetworkKind]] = {
@@ -76,6 +79,25 @@ def parse_interfaces(pod: PodSpec) -> tuple[InterfaceAsk, ...]:
         _interface(_Place(subject=subject, key=present[0], index=index), entry, pod.namespace)
         for index, entry in enumerate(parsed[0])
     )
+
+
+def parse_claim(pod: PodSpec) -> str:
+    """The name that keeps the dynamic addresses of `pod` for the next pod of it; empty: none.
+
+    A pod of a StatefulSet has its own name, unless its annotation says another.
+
+    Raises:
+        IntentError: the annotation is no name (RFC 1123 label).
+    """
+    written = pod.annotations.get(CLAIM)
+    if written is None:
+        return pod.name if pod.stateful else ""
+    if not is_namespace(written):
+        raise _Place(subject=f"Pod/{pod.namespace}/{pod.name}", key=CLAIM).refuse(
+            f"{written!r} is no name of a claim",
+            "use lower-case letters, digits and dash, at most 63 (RFC 1123)",
+        )
+    return written
 
 
 def default_networks(namespace: str) -> tuple[NetworkKey, NetworkKey, NetworkKey]:

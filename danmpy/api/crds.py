@@ -69,9 +69,9 @@ _NETWORK_COLUMNS: Final = (
     _AGE,
 )
 _CONFIG_COLUMNS: Final = (
-    _Column(name="Devices", path=".hostDevices[*].name"),
-    _Column(name="Types", path=".hostDevices[*].vniType"),
-    _Column(name="Ranges", path=".hostDevices[*].vniRange"),
+    # Whole lists: of a path with [*] the server prints the first result alone.
+    _Column(name="Devices", path=".hostDevices"),
+    _Column(name="Namespaces", path=".namespaces"),
     _AGE,
 )
 _ENDPOINT_COLUMNS: Final = (
@@ -207,6 +207,9 @@ def _render(crd: _Crd) -> dict[str, Any]:
                 "categories": ["danm"],
             },
             "scope": crd.scope,
+            # Said, as the CRDs of DANM (v1beta1, where true is the default) leave it at true, and
+            # an apply over them keeps what it does not name: no schema would then be structural.
+            "preserveUnknownFields": False,
             "versions": [version],
         },
     }

@@ -57,6 +57,9 @@ DEFAULT_NETWORK_TYPE: Final = "ipvlan"
 DEFAULT_NETWORK_NAME: Final = "default"
 """DANM: the network of a pod that declares no interfaces."""
 
+QUOTA_MAX: Final = 2_147_483_647
+"""The API's int32; a quota that nobody reaches is better left out."""
+
 FINALIZER: Final = "danm.k8s.io/network"
 """Kept on a network until nobody holds an address of it and no pod is on it (Kubernetes,
 "Finalizers"): else one that is deleted in the second of an ADD would leave both behind."""

@@ -229,7 +229,13 @@ class NetworkStatus(Manifest):
         },
     )
     device: str = Field(default="", description="Name of the host device.")
-    mtu: int = Field(default=0, ge=0, le=MTU_MAX, description="MTU of the host device in bytes.")
+    mtu: int = Field(
+        default=0,
+        ge=0,
+        le=MTU_MAX,
+        description="MTU in bytes that the manifest asks for; 0: as much as the device carries, "
+        "which each node decides for itself.",
+    )
     segment: SegmentStatus = Field(
         default_factory=SegmentStatus, description="The wire that the network is on."
     )

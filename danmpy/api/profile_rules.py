@@ -23,9 +23,11 @@ from danmpy.api.limits import (
     VNI_MAX,
     VNI_MIN,
 )
-from danmpy.api.specs import HostDeviceProfile, SegmentKind, TenantConfigSpec
-from danmpy.api.tenantconfigs import HostDevice, TenantConfigManifest
+from danmpy.api.specs import HostDeviceProfile, QuotaSpec, SegmentKind, TenantConfigSpec
+from danmpy.api.tenantconfigs import HostDevice, Quotas, TenantConfigManifest
 from danmpy.api.words import is_file_name, is_link_name, is_namespace, nearest
+
+_ALLOC_SET: Final = "AllocSet"
 
 _LIMITS: Final[Mapping[SegmentKind, Range]] = {
     SegmentKind.VLAN: (VLAN_MIN, VLAN_MAX),
@@ -42,8 +44,14 @@ class ProfileVerdict:
     config: TenantConfigSpec | None = None
 
 
-def judge_tenant_config(name: str, manifest: Mapping[str, Any]) -> ProfileVerdict:
-    """`manifest` by all rules for one object; every broken rule is told."""
+def judge_tenant_config(
+    name: str, manifest: Mapping[str, Any], *, stored: bool = False
+) -> ProfileVerdict:
+    """`manifest` by all rules for one object; every broken rule is told.
+
+    `stored`: the object was accepted once, so the bitmaps that DANM writes may be in it. They mean
+    nothing.
+    """
     if "spec" in manifest:
         misplaced = Finding(
             path="spec",
@@ -56,7 +64,7 @@ def judge_tenant_config(name: str, manifest: Mapping[str, Any]) -> ProfileVerdic
         config = TenantConfigManifest.model_validate(manifest)
     except ValidationError as error:
         return ProfileVerdict(findings=shape_findings(error, TenantConfigManifest))
-    findings = tuple(_judge(config))
+    findings = tuple(found for found in _judge(config) if not (stored and found.code == _ALLOC_SET))
     if findings:
         return ProfileVerdict(findings=findings)
     return ProfileVerdict(
@@ -65,8 +73,19 @@ def judge_tenant_config(name: str, manifest: Mapping[str, Any]) -> ProfileVerdic
             host_devices=tuple(_profile(device) for device in config.host_devices),
             network_ids={key.lower(): value for key, value in config.network_ids.items()},
             namespaces=None if config.namespaces is None else frozenset(config.namespaces),
+            quotas=QuotaSpec(**config.quotas.model_dump()),
         )
     )
+
+
+def allocs_of(manifest: Mapping[str, Any]) -> Mapping[str, object]:
+    """The bitmaps of DANM in a TenantConfig: field -> value."""
+    devices = manifest.get("hostDevices")
+    return {
+        f"hostDevices[{index}].alloc": device["alloc"]
+        for index, device in enumerate(devices if isinstance(devices, list) else ())
+        if isinstance(device, Mapping) and device.get("alloc")
+    }
 
 
 def serving(configs: Iterable[TenantConfigSpec], namespace: str) -> tuple[TenantConfigSpec, ...]:
@@ -78,6 +97,22 @@ def serving(configs: Iterable[TenantConfigSpec], namespace: str) -> tuple[Tenant
     ordered = sorted(configs, key=lambda config: config.name)
     own = tuple(config for config in ordered if namespace in (config.namespaces or ()))
     return own or tuple(config for config in ordered if config.namespaces is None)
+
+
+def quotas_for(configs: Iterable[TenantConfigSpec], namespace: str) -> QuotaSpec:
+    """The limits of `namespace`: of each kind the smallest of the TenantConfigs that count for it
+    (`serving`).
+    """
+    quotas = [config.quotas for config in serving(configs, namespace)]
+
+    def smallest(limits: Iterable[int | None]) -> int | None:
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    return QuotaSpec(
+        addresses=smallest(each.addresses for each in quotas),
+        networks=smallest(each.networks for each in quotas),
+        interfaces_per_pod=smallest(each.interfaces_per_pod for each in quotas),
+    )
 
 
 def overlaps(earlier: Iterable[TenantConfigSpec], config: TenantConfigSpec) -> Iterator[Finding]:
@@ -126,7 +161,7 @@ def parse_ids(text: str, kind: SegmentKind) -> tuple[Range, ...]:
 
 
 def _judge(config: TenantConfigManifest) -> Iterator[Finding]:
-    if not config.host_devices and not config.network_ids:  # rule 1
+    if not config.host_devices and not config.network_ids and config.quotas == Quotas():  # rule 1
         yield Finding(
             path="hostDevices",
             code="ConfigEmpty",
@@ -166,7 +201,7 @@ def _judge_device(path: str, device: HostDevice) -> Iterator[Finding]:
     if device.alloc:  # rule 5
         yield Finding(
             path=f"{path}.alloc",
-            code="AllocSet",
+            code=_ALLOC_SET,
             message="alloc is set",
             hint="delete the field: assignments are kept in the database",
         )

@@ -35,6 +35,12 @@ _IDS: Final = ("vlan", "vxlan")
 _PLACE: Final[tuple[str, ...]] = ("host_device", "device_pool", *_IDS)
 """The fields of Options that say where on a host a network is."""
 
+_OF_DANM: Final = ("alloc", "alloc6", *_IDS)
+"""The fields of Options that DANM itself writes: bitmaps, and the id of a TenantNetwork."""
+
+_NOT_FOR_PEOPLE: Final = frozenset({"AllocSet", "SegmentMisplaced"})
+"""The rules that keep people from writing them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkVerdict:
@@ -44,14 +50,23 @@ class NetworkVerdict:
     network: NetworkSpec | None = None
 
 
-def judge_network(key: NetworkKey, uid: str, manifest: Mapping[str, Any]) -> NetworkVerdict:
-    """`manifest` by all rules for one object; every broken rule is told, not only the first."""
+def judge_network(
+    key: NetworkKey, uid: str, manifest: Mapping[str, Any], *, stored: bool = False
+) -> NetworkVerdict:
+    """`manifest` by all rules for one object; every broken rule is told, not only the first.
+
+    `stored`: the object was accepted once, so what DANM writes into objects may be in it. The
+    bitmaps mean nothing then, and the id of a TenantNetwork is its `segment`: a wish for the one
+    that it had.
+    """
     try:
         body = NetworkManifest.model_validate(manifest).spec
     except ValidationError as error:
         return NetworkVerdict(findings=shape_findings(error, NetworkManifest))
     draft = draft_network(key.kind, body)
-    findings = tuple(_judge(draft))
+    findings = tuple(
+        found for found in _judge(draft) if not (stored and found.code in _NOT_FOR_PEOPLE)
+    )
     if findings:
         return NetworkVerdict(findings=findings)
     return NetworkVerdict(network=build_network(key, uid, draft))
@@ -74,7 +89,7 @@ def judge_update(
     elif not in_use:
         place = ()
     changes = [
-        _option(field, "FieldImmutable", f"{field} changes from {before!r} to {after!r}", hint)
+        _option(field, "FieldImmutable", _changed(field, before, after), hint)
         for field in place
         if (before := _written(old, field)) != (after := _written(new, field))
         and not (kind is NetworkKind.TENANT and field in _IDS and not after)
@@ -89,6 +104,18 @@ def judge_update(
             )
         )
     return tuple(changes)
+
+
+def keeps_what_danm_wrote(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Is what DANM writes into a network in `new` as it is in `old`, or not at all?"""
+    return all(
+        (_written(new, field) or _written(old, field)) == _written(old, field) for field in _OF_DANM
+    )
+
+
+def bitmaps_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """The bitmaps of DANM in a network, by their fields."""
+    return tuple(f"{OPTIONS}.{field}" for field in _OF_DANM[:2] if _written(manifest, field))
 
 
 def one_segment(draft: NetworkDraft) -> Iterator[Finding]:
@@ -243,7 +270,7 @@ def table_usable(draft: NetworkDraft) -> Iterator[Finding]:
             "rt_tables",
             "TableReserved",
             f"rt_tables {draft.options.rt_tables} is the kernel's default, main or local table",
-            f"use a table from 1 to {KERNEL_TABLES.start - 1}",
+            f"use a table from 1 to {KERNEL_TABLES.start - 1}, or from {KERNEL_TABLES.stop} up",
         )
 
 
@@ -306,6 +333,12 @@ def _judge(draft: NetworkDraft) -> Iterator[Finding]:
 def _written(manifest: Mapping[str, Any], field: str) -> object:
     """A field of Options, None for every way to say "not set"."""
     return _part(_part(manifest, "spec"), "Options").get(field) or None
+
+
+def _changed(field: str, before: object, after: object) -> str:
+    if after is None:
+        return f"{field} is taken away (it was {before!r})"
+    return f"{field} changes from {'unset' if before is None else repr(before)} to {after!r}"
 
 
 def _type_of(manifest: Mapping[str, Any]) -> str:

@@ -154,25 +154,43 @@ class HostDeviceProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaSpec:
+    """What one namespace may have at most; None: no limit.
+
+    `addresses` are those that its pods hold together, `networks` its TenantNetworks and DanmNets.
+    """
+
+    addresses: int | None = None
+    networks: int | None = None
+    interfaces_per_pod: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TenantConfigSpec:
     """One accepted TenantConfig; `network_ids` has lower-case keys (NetworkType -> NetworkID).
 
-    `namespaces` are those that it serves; None: all that no TenantConfig names.
+    `namespaces` are those that it serves; None: all that no TenantConfig names. `quotas` are the
+    limits of each of them.
     """
 
     name: str
     host_devices: tuple[HostDeviceProfile, ...] = ()
     network_ids: Mapping[str, str] = field(default_factory=dict)
     namespaces: frozenset[str] | None = None
+    quotas: QuotaSpec = QuotaSpec()
 
 
 class AddressMode(StrEnum):
-    """What a pod asks of one family on one interface (DANM: ip, ip6)."""
+    """What a pod asks of one family on one interface (DANM: ip, ip6).
+
+    No pod asks for ``reserved``: so an operator holds an address (`ipam.reserving`).
+    """
 
     ABSENT = "absent"
     NONE = "none"
     DYNAMIC = "dynamic"
     STATIC = "static"
+    RESERVED = "reserved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,10 +224,11 @@ class InterfaceAsk:
 class PodSpec:
     """One pod as far as networks are concerned.
 
-    `annotations` holds only the annotations that ask for interfaces; they are parsed when the pod
-    is attached, so that a broken one refuses that pod with its reason and touches nothing else.
+    `annotations` holds only the annotations that are about its interfaces; they are parsed when the
+    pod is attached, so that a broken one refuses that pod with its reason and touches nothing else.
     `config_hash` is set for static pods: what the node and the runtime know as the pod's UID, while
-    the object in the API server (the mirror pod) has one of its own.
+    the object in the API server (the mirror pod) has one of its own. `stateful`: it is one of a
+    StatefulSet, so the next pod of its name goes on where it ended.
     """
 
     namespace: str
@@ -219,6 +238,7 @@ class PodSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     config_hash: str = ""
+    stateful: bool = False
 
     def is_uid(self, uid: str) -> bool:
         """Does `uid` name this pod? A pod without a UID, as in a folder, goes by its name alone."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from danmpy.api.limits import QUOTA_MAX
 from danmpy.api.networks import Manifest
 
 
@@ -30,6 +31,26 @@ class HostDevice(Manifest):
     alloc: str = Field(default="", description="DANM's bitmap. Must be empty: do not set it.")
 
 
+class Quotas(Manifest):
+    """What each namespace may have at most. If several TenantConfigs count, the smallest does."""
+
+    addresses: int | None = Field(
+        default=None,
+        ge=0,
+        le=QUOTA_MAX,
+        description="Addresses that the pods of one namespace may hold together.",
+    )
+    networks: int | None = Field(
+        default=None,
+        ge=0,
+        le=QUOTA_MAX,
+        description="TenantNetworks and DanmNets of one namespace.",
+    )
+    interfaces_per_pod: int | None = Field(
+        default=None, ge=1, le=QUOTA_MAX, description="Interfaces of one pod."
+    )
+
+
 class TenantConfigManifest(Manifest):
     """A whole TenantConfig object."""
 
@@ -50,5 +71,9 @@ class TenantConfigManifest(Manifest):
         default=None,
         description="Namespaces that this TenantConfig alone serves, with others that name them. "
         "Without it: all namespaces that no TenantConfig names.",
+    )
+    quotas: Quotas = Field(
+        default_factory=Quotas,
+        description="Limits of each namespace that this TenantConfig counts for.",
     )
     status: dict[str, Any] = Field(default_factory=dict, description="What came of it.")

@@ -59,6 +59,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"known here: {', '.join(sorted(by_lower.values()))}"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 address``, ``2 addresses``; `noun` is one that takes s, or es after an s."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def printable(text: str) -> str:
     """`text` with control characters and lone surrogates written as escapes.
 

@@ -14,9 +14,18 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from danmpy.attach.upkeep import Job, Upkeep
-from danmpy.bootstrap.process import Schema, configure_logging, follow, serve_health, signals
+from danmpy.bootstrap.care import care_for_history
+from danmpy.bootstrap.census import Census, CountedNetworks
+from danmpy.bootstrap.process import (
+    Schema,
+    calm_collector,
+    configure_logging,
+    follow,
+    serve_health,
+    signals,
+)
 from danmpy.bootstrap.readers import open_cluster
-from danmpy.clock import wall_clock
+from danmpy.clock import monotonic, wall_clock
 from danmpy.controller.admission import Admission, AdmissionSettings
 from danmpy.controller.certificate_sources import (
     CertificateSource,
@@ -24,6 +33,7 @@ from danmpy.controller.certificate_sources import (
     SecretCertificates,
 )
 from danmpy.controller.facts import DatabaseFacts, LiveLookups
+from danmpy.controller.living import LiveCluster
 from danmpy.controller.loops import Loop
 from danmpy.controller.ports import AdmissionPorts
 from danmpy.controller.reconcile import ReconcilePorts, Reconciler
@@ -36,10 +46,11 @@ from danmpy.errors import IntentError
 from danmpy.intent.cluster import ClusterSource
 from danmpy.ipam.audit import Audit
 from danmpy.ipam.nodereports import NodeReports
+from danmpy.ipam.reclaiming import LeaseEnder, Reclaimer, RestSettings
 from danmpy.ipam.registry import NetworkRegistry
 from danmpy.ipam.segments import SegmentStore
 from danmpy.kube.client import KubeClient
-from danmpy.kube.leader import Candidacy, LeaderElection
+from danmpy.kube.leader import Candidacy, LeaderElection, unique_identity
 from danmpy.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -49,7 +60,7 @@ def run_controller(settings: Settings) -> int:
     """Run the cluster daemon until SIGTERM or SIGINT.
 
     Raises:
-        IntentError: the settings name no cluster.
+        IntentError: the settings name no cluster, or a SQLite file for one with several nodes.
         ClusterError: there is no usable kubeconfig.
         HostError: the webhook's port cannot be had.
         StoreError: the database's schema is newer than this release.
@@ -61,17 +72,19 @@ def run_controller(settings: Settings) -> int:
             subject="intent.source",
         )
     configure_logging()
+    calm_collector()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(signals(stop.set))
-        _start(settings, stop, stack)
+        census = _start(settings, stop, stack)
         stop.wait()
         _log.info("stopping")
+        census.raise_if_refused()
     return 0
 
 
-def _start(settings: Settings, stop: threading.Event, stack: ExitStack) -> None:
+def _start(settings: Settings, stop: threading.Event, stack: ExitStack) -> Census:
     """Start every part; `stack` stops them in reverse."""
     engine = open_engine(settings.database_url)
     stack.callback(engine.dispose)
@@ -79,9 +92,11 @@ def _start(settings: Settings, stop: threading.Event, stack: ExitStack) -> None:
     schema.prepare()
     client = open_cluster(settings)
     stack.callback(client.close)
-    source = ClusterSource(client, node_name=None, keep_status=True)
+    source = ClusterSource(client, pods=False, keep_status=True)
+    census = Census(settings, source.read, stop)
     registry = CollectorRegistry()
-    leader, loop = _loops(settings, client, engine, source, registry, stack)
+    networks = CountedNetworks(source, census)
+    leader, loop = _loops(settings, client, engine, networks, registry, stack)
     webhook = _webhook(settings, client, engine, source, leader)
     follow(source, loop.wake, stop, stack)
     webhook.start()
@@ -90,11 +105,24 @@ def _start(settings: Settings, stop: threading.Event, stack: ExitStack) -> None:
     stack.callback(loop.close)
     leader.start()
     stack.callback(leader.close)
-    upkeep = Upkeep([Job(name="schema", every_s=2.0, run=schema.prepare)])
+    reclaimer = _reclaimer(settings, client, engine, leader)
+    upkeep = Upkeep(
+        [
+            Job(name="schema", every_s=2.0, run=schema.prepare),
+            Job(name="census", every_s=2.0, run=census.count),
+            Job(
+                name="reclaim",
+                every_s=min(RECLAIM_S, max(1.0, settings.ipam.reclaim_grace_seconds / 4)),
+                run=lambda: reclaimer.look(monotonic()),
+            ),
+        ]
+    )
     upkeep.start()
     stack.callback(upkeep.close)
+    care_for_history(settings, engine, registry, networks.read, leader.leading, stack)
     serve_health(settings, registry, lambda: _why_not_ready(source, webhook), stack)
     _log.info("running", webhook=settings.webhook.listen)
+    return census
 
 
 def _why_not_ready(source: ClusterSource, webhook: WebhookService) -> str:
@@ -111,7 +139,7 @@ def _loops(
     settings: Settings,
     client: KubeClient,
     engine: Engine,
-    source: ClusterSource,
+    networks: CountedNetworks,
     registry: CollectorRegistry,
     stack: ExitStack,
 ) -> tuple[LeaderElection, Loop]:
@@ -122,13 +150,13 @@ def _loops(
         Candidacy(
             namespace=names.namespace,
             lease=names.lease,
-            identity=names.identity or f"{socket.gethostname()}-{os.getpid()}",
+            identity=names.identity or unique_identity(socket.gethostname(), os.getpid()),
         ),
     )
     writer = Writer(client, leader.leading, registry=registry)
     stack.callback(writer.close)
     ports = ReconcilePorts(
-        networks=source,
+        networks=networks,
         assigner=SegmentStore(engine, wall_clock, settings.ipam.segment_cooldown_seconds),
         usage=Audit(engine, wall_clock).usage_of_all,
         reports=NodeReports(engine, wall_clock),
@@ -138,6 +166,24 @@ def _loops(
     )
     loop = Loop(Reconciler(ports), leader, registry)
     return leader, loop
+
+
+RECLAIM_S = 30.0
+"""Seconds between two looks for leases of nodes that are gone, or less with a short grace."""
+
+
+def _reclaimer(
+    settings: Settings, client: KubeClient, engine: Engine, leader: LeaderElection
+) -> Reclaimer:
+    """Who takes back what nodes held that are no more, while this replica leads."""
+    ipam = settings.ipam
+    rests = RestSettings(cooldown_seconds=ipam.cooldown_seconds, claim_seconds=ipam.claim_seconds)
+    return Reclaimer(
+        LeaseEnder(engine, wall_clock, rests),
+        ipam.reclaim_grace_seconds,
+        LiveCluster(client),
+        leader.leading,
+    )
 
 
 def _webhook(
@@ -172,7 +218,7 @@ def _webhook(
     if given.cert_dir:
         certificates = FolderCertificates(Path(given.cert_dir))
     return WebhookService(
-        WebhookServer(given.endpoint, admission.answer),
+        WebhookServer(given.endpoint, admission.begin),
         certificates,
         keep=lambda bundle: keep_registration(client, registration, bundle),
         leading=leader.leading,

@@ -14,14 +14,25 @@ from sqlalchemy import Engine
 from danmpy import faults
 from danmpy.attach.builder import PodBuilder
 from danmpy.attach.engine import Attacher
-from danmpy.attach.handler import CniHandler
+from danmpy.attach.fence import Fence, FencedLeases
+from danmpy.attach.handler import CniHandler, Refused
 from danmpy.attach.journal import Journal
+from danmpy.attach.measured import MeasuredLeases, show_journal
 from danmpy.attach.metrics import CniMetrics
 from danmpy.attach.ports import AttachPorts, AttachSettings
 from danmpy.attach.server import CniServer
-from danmpy.attach.upkeep import Job, Sweeper, Upkeep
+from danmpy.attach.upkeep import Job, LeaseSweeper, Sweeper, Upkeep
 from danmpy.attach.view import LiveView
-from danmpy.bootstrap.process import Schema, configure_logging, follow, serve_health, signals
+from danmpy.bootstrap.care import care_for_history
+from danmpy.bootstrap.census import Census
+from danmpy.bootstrap.process import (
+    Schema,
+    calm_collector,
+    configure_logging,
+    follow,
+    serve_health,
+    signals,
+)
 from danmpy.bootstrap.readers import (
     JOURNAL_FOLDER,
     Source,
@@ -31,10 +42,12 @@ from danmpy.bootstrap.readers import (
 )
 from danmpy.clock import monotonic, wall_clock
 from danmpy.db.engine import open_engine
-from danmpy.errors import IntentError, UnavailableError
+from danmpy.errors import UnavailableError
 from danmpy.intent.cluster import ClusterSource
+from danmpy.ipam.epoch import EpochStore
 from danmpy.ipam.leases import LeaseStore
 from danmpy.ipam.nodereports import NodeReports
+from danmpy.ipam.reclaiming import LeaseEnder, RestSettings
 from danmpy.ipam.sealing import Ledger
 from danmpy.kernel.links import HostLinks, LinkMonitor
 from danmpy.mirrors.service import MirrorPorts, Mirrors
@@ -59,6 +72,7 @@ def run_node(settings: Settings) -> int:
         IntentError: a SQLite file cannot serve the nodes of this cluster.
     """
     configure_logging()
+    calm_collector()
     stop = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(signals(stop.set))
@@ -71,7 +85,7 @@ def run_node(settings: Settings) -> int:
 
 def _start(
     settings: Settings, environ: Mapping[str, str], stop: threading.Event, stack: ExitStack
-) -> _Census:
+) -> Census:
     """Start every part, unless told to stop meanwhile; `stack` stops them in reverse."""
     journal = Journal(settings.state_dir / JOURNAL_FOLDER)
     journal.open()
@@ -85,41 +99,70 @@ def _start(
     stack.callback(host.close)
     mirrors = _mirrors(settings, journal, engine, source, lambda: netwatcher.report)
     netwatcher = make_netwatcher(settings, engine, source, host, journal.read_all, mirrors.wake)
-    attacher = _attacher(settings, environ, engine, journal, LiveView(source, netwatcher))
-    attacher.repair()
-    census = _Census(settings, source, stop)
-    _watch(source, netwatcher, stop, stack)
-    if settings.intent.source != "folder":
-        _wait(lambda: source.read().complete, stop)
-    census.count()
-    if stop.is_set():  # to a database that is refused, no device on this host has a use
-        return census
-    netwatcher.start()
-    stack.callback(netwatcher.close)
-    _wait(lambda: bool(netwatcher.report.at) and not netwatcher.report.error, stop)
-    if stop.is_set():
-        return census
+    first_look = threading.Event()
+    census = Census(settings, source.read, stop)
+    view = LiveView(
+        source, netwatcher, lambda: _waits_for(source, first_look) or census.waits_for()
+    )
+    fence, leases = _fenced(settings, engine, journal)
     registry = CollectorRegistry()
-    handler = CniHandler(attacher, CniMetrics(registry), mirrors.attach_failed)
-    server = CniServer(settings.socket, handler.answer)
-    server.start()
-    stack.callback(server.close)
+    show_journal(journal, wall_clock, registry)
+    attacher = _attacher(settings, environ, MeasuredLeases(leases, registry), journal, view)
+    attacher.repair()
+    stack.callback(netwatcher.close)
+    _watch(source, netwatcher, stop, stack)
+    _serve(settings, attacher, netwatcher, mirrors.attach_failed, registry, stack)
     sweeper = Sweeper(journal=journal, source=source, detacher=attacher)
+    lost = _lease_sweeper(settings, engine, journal, source)
     ledger = Ledger(engine, wall_clock)
     _keep_up(
         stack,
         Job(name="schema", every_s=2.0, run=schema.prepare),
         Job(name="census", every_s=2.0, run=census.count),
+        Job(name="fence", every_s=2.0, run=fence.look),
         Job(name="repair", every_s=2.0, run=attacher.repair),
         Job(name="sweep", every_s=15.0, run=lambda: sweeper.sweep(monotonic())),
-        Job(name="seal", every_s=2.0, run=ledger.seal),
+        Job(name="leases", every_s=30.0, run=lambda: lost and lost.sweep(monotonic())),
+        Job(name="seal", every_s=SEAL_S, run=lambda: ledger.seal(pause_s=SEAL_S)),
     )
+    if settings.intent.source == "folder":  # of a cluster, its controllers have it
+        care_for_history(settings, engine, registry, source.read, lambda: True, stack)
+    else:
+        _wait(lambda: source.read().complete, stop)
+    census.count()
+    if stop.is_set():  # to a database that is refused, no device on this host has a use
+        return census
+    netwatcher.start()
+    _wait(lambda: bool(netwatcher.report.at) and not netwatcher.report.error, stop)
+    if stop.is_set():
+        return census
+    first_look.set()
     journal.listen(lambda: _attached_or_not(mirrors, netwatcher))
     mirrors.start()
     stack.callback(mirrors.close)
-    serve_health(settings, registry, lambda: _why_not_ready(attacher, netwatcher), stack)
+    if why := _waits_for(source, first_look):
+        _log.warning("pods cannot be attached yet", why=why)
     _log.info("ready", node=settings.node_name, socket=str(settings.socket))
     return census
+
+
+def _serve(
+    settings: Settings,
+    attacher: Attacher,
+    netwatcher: Netwatcher,
+    refused: Refused,
+    registry: CollectorRegistry,
+    stack: ExitStack,
+) -> None:
+    """Serve runtimes, metrics and probes until `stack` ends.
+
+    Before anything that may take long: what is attached can be detached without the API server.
+    """
+    handler = CniHandler(attacher, CniMetrics(registry), refused)
+    server = CniServer(settings.socket, handler.answer)
+    server.start()
+    stack.callback(server.close)
+    serve_health(settings, registry, lambda: _why_not_ready(attacher, netwatcher), stack)
 
 
 def _mirrors(
@@ -154,43 +197,24 @@ def _keep_up(stack: ExitStack, *jobs: Job) -> None:
     stack.callback(upkeep.close)
 
 
-class _Census:
-    """Ends the daemon when its database is a file that the other nodes of the cluster do not have.
-
-    Each would hand out the same addresses. A second node may join later, so it is counted again.
-    """
-
-    def __init__(self, settings: Settings, source: Source, stop: threading.Event) -> None:
-        self._settings = settings
-        self._source = source
-        self._stop = stop
-        self._refusal: IntentError | None = None
-
-    def count(self) -> None:
-        """Look at the nodes now."""
-        settings = self._settings
-        if settings.intent.source == "folder" or not settings.database_url.startswith("sqlite"):
-            return
-        names = sorted(node.name for node in self._source.read().nodes)
-        if len(names) > 1:
-            self._refusal = IntentError(
-                f"the database is a SQLite file, and the cluster has {len(names)} nodes "
-                f"({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): each would hand out "
-                "the same addresses",
-                hint="set database_url to a PostgreSQL database, postgresql+psycopg://...",
-                subject="database_url",
-            )
-            self._stop.set()
-
-    def raise_if_refused(self) -> None:
-        """Raise what ended the daemon, if this did."""
-        if self._refusal is not None:
-            raise self._refusal
-
+SEAL_S = 2.0
+"""Seconds between two seals of the ledger, whichever node makes them."""
 
 FIRST_LOOK_S = 10.0
-"""Seconds that the manifests of a cluster, and then the first look, may take before the socket is
-served all the same: pods whose networks are not there yet are then told so."""
+"""Seconds that the manifests of a cluster, and then the first look, are waited for: what is known
+by then is made."""
+
+
+def _waits_for(source: Source, first_look: threading.Event) -> str:
+    """What an ADD has to wait for; empty when the node attaches pods.
+
+    The wishes of a cluster have to be known as a whole, or a pod without interfaces might get
+    another default network than the one that is its own.
+    """
+    unread = source.waits_for() if isinstance(source, ClusterSource) else ""
+    if unread or first_look.is_set():
+        return unread
+    return "it looks at its devices for the first time"
 
 
 def _why_not_ready(attacher: Attacher, netwatcher: Netwatcher) -> str:
@@ -213,10 +237,37 @@ def _wait(condition: Callable[[], bool], stop: threading.Event) -> None:
         continue
 
 
+def _lease_sweeper(
+    settings: Settings, engine: Engine, journal: Journal, source: Source
+) -> LeaseSweeper | None:
+    """Who ends what nobody would release; a folder need not name all pods of this node."""
+    if settings.intent.source == "folder":
+        return None
+    ipam = settings.ipam
+    rests = RestSettings(cooldown_seconds=ipam.cooldown_seconds, claim_seconds=ipam.claim_seconds)
+    leases = LeaseEnder(engine, wall_clock, rests)
+    return LeaseSweeper(journal=journal, source=source, leases=leases, node=settings.node_name)
+
+
+def _fenced(settings: Settings, engine: Engine, journal: Journal) -> tuple[Fence, FencedLeases]:
+    """The leases, and the fence that they are behind."""
+    ipam = settings.ipam
+    epochs = EpochStore(engine, wall_clock, ipam.cooldown_seconds)
+
+    def release(container_id: str) -> object:
+        return store.release(container_id)
+
+    fence = Fence(epochs, journal, settings.node_name, release)
+    store = LeaseStore(
+        engine, wall_clock, ipam.cooldown_seconds, ipam.claim_seconds, guard=fence.guard
+    )
+    return fence, FencedLeases(store, fence)
+
+
 def _attacher(
     settings: Settings,
     environ: Mapping[str, str],
-    engine: Engine,
+    leases: MeasuredLeases,
     journal: Journal,
     view: LiveView,
 ) -> Attacher:
@@ -231,7 +282,7 @@ def _attacher(
         ),
         AttachPorts(
             view=view,
-            leases=LeaseStore(engine, wall_clock, settings.ipam.cooldown_seconds),
+            leases=leases,
             delegates=delegates,
             builder=PodBuilder(delegates, fault_point),
             journal=journal,

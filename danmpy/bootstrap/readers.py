@@ -16,12 +16,21 @@ from danmpy.db import migrate
 from danmpy.db.engine import open_engine
 from danmpy.intent.cluster import ClusterSource
 from danmpy.intent.folder import FolderSource
+from danmpy.intent.values import Intent
+from danmpy.ipam import anchors
+from danmpy.ipam.adopting import Adopter
+from danmpy.ipam.anchors import Anchor
 from danmpy.ipam.audit import Audit
+from danmpy.ipam.epoch import EpochStore
 from danmpy.ipam.findings import Finding
 from danmpy.ipam.invariants import violations
 from danmpy.ipam.leases import LeaseStore
+from danmpy.ipam.reserving import OperatorStore
+from danmpy.ipam.retention import Retention
+from danmpy.ipam.samples import UsageSamples
 from danmpy.ipam.sealing import Ledger
-from danmpy.ipam.segments import RecordedSegments, SegmentStore
+from danmpy.ipam.segments import Assignments, RecordedSegments, SegmentStore
+from danmpy.ipam.verifying import LedgerFinding
 from danmpy.kernel.links import HostLinks
 from danmpy.kube.client import KubeClient, open_client
 from danmpy.netwatcher.loop import Netwatcher, WatchPorts, WatchSettings
@@ -32,15 +41,16 @@ from danmpy.settings import PREFIX, Settings
 Source = FolderSource | ClusterSource
 
 
-def open_intent(settings: Settings, *, pods_of: str | None = None) -> Source:
-    """The wishes; of a cluster with the pods of node `pods_of` only, or of all nodes.
+def open_intent(settings: Settings, *, pods_of: str | None = None, pods: bool = True) -> Source:
+    """The wishes; of a cluster with the pods of node `pods_of` only, or of all nodes, or without
+    `pods`: there may be very many.
 
     Raises:
         ClusterError: there is no usable kubeconfig.
     """
     if settings.intent.source == "folder":
         return FolderSource(settings.intent.path)
-    return ClusterSource(open_cluster(settings), node_name=pods_of)
+    return ClusterSource(open_cluster(settings), node_name=pods_of, pods=pods)
 
 
 def open_cluster(settings: Settings) -> KubeClient:
@@ -65,7 +75,63 @@ def open_ledger(settings: Settings) -> Ledger:
 
 def open_leases(settings: Settings) -> LeaseStore:
     """The leases. Raises StoreError as `open_audit`."""
-    return LeaseStore(_ready_engine(settings), wall_clock, settings.ipam.cooldown_seconds)
+    ipam = settings.ipam
+    return LeaseStore(
+        _ready_engine(settings), wall_clock, ipam.cooldown_seconds, ipam.claim_seconds
+    )
+
+
+def open_operators(settings: Settings) -> OperatorStore:
+    """What people do to addresses by hand. Raises StoreError as `open_audit`."""
+    ipam = settings.ipam
+    return OperatorStore(
+        _ready_engine(settings), wall_clock, ipam.cooldown_seconds, ipam.claim_seconds
+    )
+
+
+def open_epochs(settings: Settings) -> EpochStore:
+    """The epochs of the database. Raises StoreError as `open_audit`."""
+    return EpochStore(_ready_engine(settings), wall_clock, settings.ipam.cooldown_seconds)
+
+
+def open_retention(settings: Settings) -> Retention:
+    """For how long history is kept. Raises StoreError as `open_audit`."""
+    days = settings.ipam.retention_days
+    return Retention(_ready_engine(settings), wall_clock, days, settings.node_name)
+
+
+def open_samples(settings: Settings) -> UsageSamples:
+    """The use of the pools over time. Raises StoreError as `open_audit`."""
+    return UsageSamples(_ready_engine(settings), wall_clock)
+
+
+def read_roots(settings: Settings, *, after: int) -> Iterator[Mapping[str, object]]:
+    """The seals behind number `after`. Raises StoreError as `open_audit`."""
+    return anchors.roots(_ready_engine(settings), after=after)
+
+
+def compare_anchors(settings: Settings, kept: Iterable[Anchor]) -> tuple[LedgerFinding, ...]:
+    """Which of the roots that were `kept` elsewhere are not those of the database. Raises
+    StoreError as `open_audit`.
+    """
+    return anchors.compare(_ready_engine(settings), kept)
+
+
+def open_adopter(settings: Settings) -> Adopter:
+    """What takes over leases of other tools. Raises StoreError as `open_audit`."""
+    return Adopter(_ready_engine(settings), wall_clock)
+
+
+def read_assignments(settings: Settings, intent: Intent) -> Assignments:
+    """The networks of `intent` with what is recorded for them.
+
+    Raises:
+        StoreError: as `open_audit`.
+    """
+    store = SegmentStore(
+        _ready_engine(settings), wall_clock, settings.ipam.segment_cooldown_seconds
+    )
+    return store.stored(intent.networks, intent.tenant_configs)
 
 
 def find_violations(settings: Settings) -> tuple[Finding, ...]:
@@ -96,7 +162,8 @@ def open_netwatcher(
     engine = open_engine(settings.database_url)
     host = HostLinks()
     try:
-        yield make_netwatcher(settings, engine, open_intent(settings), host, lambda: attachments)
+        source = open_intent(settings, pods=False)
+        yield make_netwatcher(settings, engine, source, host, lambda: attachments)
     finally:
         host.close()
         engine.dispose()

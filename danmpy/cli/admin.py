@@ -63,6 +63,16 @@ def current(context: typer.Context, config: ConfigOption = None) -> int:
     return FINDINGS
 
 
+def roles(config: ConfigOption = None) -> int:
+    """SQL that makes the PostgreSQL roles of nodes, controller and readers; for psql, after every
+    db upgrade.
+    """
+    from danmpy.db.roles import roles_sql
+
+    say_out(roles_sql().rstrip())
+    return DONE
+
+
 def install_cni(
     context: typer.Context,
     bin_dir: Annotated[

@@ -137,16 +137,19 @@ def parse_window(since: str | None, until: str | None) -> dict[str, int | None]:
 
 
 def parse_mac(text: str) -> str:
-    """A MAC address in lower case with colons.
+    """A MAC address in lower case with colons; switches and tools write it in many other ways.
 
     Raises:
         IntentError: it is none.
     """
-    digits = re.sub(r"[:.-]", "", text.lower())
-    if not re.fullmatch(r"[0-9a-f]{12}", digits):
-        hint = "write it as 02:42:ac:11:00:02"
-        raise IntentError(f"{text!r} is not a MAC address", hint=hint, subject="--mac")
-    return ":".join(digits[place : place + 2] for place in range(0, 12, 2))
+    from danmpy.api import addresses
+
+    digits = re.sub(r"[:.-]", "", text)
+    pairs = ":".join(digits[place : place + 2] for place in range(0, len(digits), 2))
+    try:
+        return addresses.parse_mac(pairs if len(digits) == 12 else text)
+    except addresses.TextError as error:
+        raise IntentError(error.message, hint=error.hint, subject="--mac") from None
 
 
 def parse_pod_filter(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -27,6 +29,7 @@ from danmpy.clock import to_rfc3339
 from danmpy.errors import DanmpyError, IntentError
 
 if TYPE_CHECKING:
+    from danmpy.ipam.anchors import Anchor
     from danmpy.ipam.audit import Audit, WhoAnswer
     from danmpy.settings import Settings
 
@@ -45,6 +48,9 @@ LEASE_FIELDS: Final = (
     "from",
     "to",
     "end_reason",
+    "note",
+    "claim",
+    "shared_by",
 )
 EVENT_FIELDS: Final = (
     "seq",
@@ -69,6 +75,12 @@ EVENT_FIELDS: Final = (
 
 
 def _pod(item: Item) -> str:
+    if item.get("mode") == "reserved":
+        group = f", shared by {', '.join(item['shared_by'])}" if item["shared_by"] else ""
+        return f"reserved: {item['note']}{group}"
+    if item.get("note"):
+        whose = f"{item['namespace']}/{item['pod']}" if item["pod"] else "unknown pod"
+        return f"{whose} ({item['note']})"
     return f"{item['namespace']}/{item['pod']}" if item["pod"] else ""
 
 
@@ -219,15 +231,27 @@ def events(
 
 def verify(
     context: typer.Context,
+    kept: Annotated[
+        Path | None,
+        typer.Option(
+            "--anchors",
+            metavar="FILE",
+            help="Compare with what audit roots -o jsonl printed once (- is standard input).",
+        ),
+    ] = None,
     output: OutputOption = Format.TABLE,
     config: ConfigOption = None,
 ) -> int:
     """Is the ledger intact, and do the leases agree with it? Exit code 1 if not."""
-    from danmpy.bootstrap.readers import open_ledger
+    from danmpy.bootstrap.readers import compare_anchors, open_ledger
 
     if output is Format.CSV:
         raise IntentError("verify prints no csv", hint="use table, json or jsonl", subject="-o")
-    report = open_ledger(read_settings(context, config)).verify()
+    settings = read_settings(context, config)
+    anchors = () if kept is None else read_anchors(kept)
+    report = open_ledger(settings).verify()
+    if anchors:
+        report = report.with_findings(compare_anchors(settings, anchors))
     if output in {Format.JSON, Format.JSONL}:
         say_out(dumps(report.to_json()))
     else:
@@ -235,21 +259,45 @@ def verify(
     return DONE if report.ok else FINDINGS
 
 
+def read_anchors(path: Path) -> tuple[Anchor, ...]:
+    """The roots in a file.
+
+    Raises:
+        IntentError: it cannot be read, or a line is none.
+    """
+    from danmpy.ipam.anchors import parse_anchors
+
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        words = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        hint = "name a file that danmpy audit roots -o jsonl was written to"
+        raise IntentError(f"it cannot be read: {words}", hint=hint, subject=str(path)) from None
+    return tuple(parse_anchors(text.splitlines(), str(path)))
+
+
 def _open(context: typer.Context, config: Any, network: str | None) -> tuple[Audit, str | None]:
     from danmpy.bootstrap.readers import open_audit
 
     settings = read_settings(context, config)
     audit = open_audit(settings)
-    return audit, None if network is None else choose_network(network, _known(settings, audit))
+    if network is None:
+        return audit, None
+    return audit, choose_network(network, _known(settings, audit, network))
 
 
-def _known(settings: Settings, audit: Audit) -> set[str]:
-    """Networks of the database, gone ones too, and of the intent as far as it can be read."""
+def _known(settings: Settings, audit: Audit, wanted: str) -> set[str]:
+    """Networks of the database, gone ones too, and of the intent as far as it can be read.
+
+    The full name of one that the database knows needs no API server, which may be away.
+    """
     from danmpy.bootstrap.readers import open_intent
 
     names = set(audit.network_names())
+    if wanted in names:
+        return names
     try:
-        names.update(str(key) for key in open_intent(settings).read().networks)
+        names.update(str(key) for key in open_intent(settings, pods=False).read().networks)
     except DanmpyError:
         # History must be readable when the manifests are not.
         return names

@@ -99,7 +99,7 @@ def read_differences(settings: Settings) -> Differences:
     findings: set[Finding] = set()
     look: Look | None = None
     try:
-        look = look_at(settings)
+        look = look_at(settings, pods=True)
     except DanmpyError as error:
         reading.failed("manifests", error)
     if look is not None:

@@ -37,14 +37,17 @@ def explain(
     from danmpy.cli.looks import look_at, say_notes
     from danmpy.errors import IntentError
 
-    look = look_at(settings).as_it_stands()
+    look = look_at(settings, pod=(namespace, name)).as_it_stands()
+    unread = settings.intent.source != "folder" and not look.intent.complete
     found = Investigation(settings=settings, look=look, namespace=namespace, name=name).run()
     if found is None:
         # A file that could not be read may hold the pod.
         say_notes(look, refused=False)
-        if not look.intent.complete and settings.intent.source != "folder":
+        if unread:
             return FAILED
-        hint = nearest_pod(f"{namespace}/{name}", look.intent.pods)
+        hint = f"kubectl get pods -n {namespace} lists those that there are"
+        if settings.intent.source == "folder":
+            hint = nearest_pod(f"{namespace}/{name}", look.intent.pods)
         subject = f"Pod/{namespace}/{name}"
         raise IntentError("no such pod is or was known", hint=hint, subject=subject)
     if output is DocumentFormat.JSON:
@@ -52,6 +55,9 @@ def explain(
     else:
         for line in _text(found):
             say_out(line)
+    if unread:
+        say_notes(look, refused=False)
+        return FAILED
     if look.store_error is not None:
         say(str(look.store_error))
         return FAILED

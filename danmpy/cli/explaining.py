@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, Final
 
-from danmpy.api.annotations import parse_interfaces
+from danmpy.api.annotations import parse_claim, parse_interfaces
+from danmpy.api.profile_rules import quotas_for
 from danmpy.api.specs import (
     AddressAsk,
     Family,
@@ -26,7 +27,7 @@ from danmpy.attach.view import LiveView
 from danmpy.bootstrap.readers import open_delegates, read_attachments
 from danmpy.cli.explanations import Decided, Explanation, Still, Trouble
 from danmpy.cli.looks import Look
-from danmpy.cli.reasons import WANTED, bare_item, future_routes, reasons
+from danmpy.cli.reasons import bare_item, future_routes, reasons
 from danmpy.clock import to_rfc3339
 from danmpy.errors import DanmpyError
 from danmpy.ipam.audit import Audit, HistoryFilter
@@ -80,10 +81,7 @@ class Investigation:
                     "if that lasts, start danmpy node, which finishes what was left half done",
                 )
         if pod is None:
-            self.trouble(
-                "it is attached, and its manifest is no longer in the intent",
-                "if the pod is gone, its runtime must call DEL; danmpy audit diff lists such pods",
-            )
+            self._miss()
         if attached:
             record = max(attached, key=lambda each: each.began_at)
             self.notes += [
@@ -95,6 +93,16 @@ class Investigation:
         return self._not_here(pod, decided)
 
     # Who it is
+
+    def _miss(self) -> None:
+        """Its manifest is not there."""
+        if not self.look.intent.complete and self.settings.intent.source != "folder":
+            self.notes.append("its manifest cannot be read now, so nothing is compared with it")
+            return
+        self.trouble(
+            "it is attached, and its manifest is no longer in the intent",
+            "if the pod is gone, its runtime must call DEL; danmpy audit diff lists such pods",
+        )
 
     def _records(self, pod: PodSpec | None) -> list[AttachmentRecord]:
         mine = [
@@ -152,11 +160,14 @@ class Investigation:
 
     def _decide(self, pod: PodSpec) -> Decided:
         try:
+            parse_claim(pod)
             asks = parse_interfaces(pod)
             view = self._view().read_networks(self.look.intent)
         except DanmpyError as error:
             return Decided(problems=(Trouble.of(error),))
+        quotas = quotas_for(self.look.intent.tenant_configs, pod.namespace)
         context = ResolveContext(
+            interface_limit=quotas.interfaces_per_pod,
             container_id="",
             naming_scheme=self.settings.cni.naming_scheme,
             conf_names=open_delegates(self.settings).conf_names(),
@@ -328,7 +339,7 @@ class Investigation:
         if not spec.owns_addresses:
             return
         for family, ask in ((4, spec.ip), (6, spec.ip6)):
-            if ask.mode in WANTED:
+            if ask.is_leased:
                 self._foresee_address(spec, 4 if family == 4 else 6, ask)
 
     def _foresee_address(self, spec: InterfaceSpec, family: Family, ask: AddressAsk) -> None:
@@ -343,8 +354,7 @@ class Investigation:
             for lease in audit.who(ask.address).holders:
                 if lease.domain == spec.network.domain:
                     self.trouble(
-                        f"interface {spec.index}: {ask.address} is held by"
-                        f" Pod/{lease.namespace}/{lease.pod}",
+                        f"interface {spec.index}: {ask.address} is held by {lease.holder}",
                         "ask another address, or delete that pod",
                     )
         elif _free(audit, spec.network, family) == 0:
@@ -433,7 +443,7 @@ def _try_delegate(delegates: Delegates, spec: InterfaceSpec) -> None:
     addresses = []
     for family, ask in ((4, spec.ip), (6, spec.ip6)):
         pool = spec.network.pool(4 if family == 4 else 6)
-        if pool is not None and ask.mode in WANTED:
+        if pool is not None and ask.is_leased:
             address = ask.address or pool.address(pool.first)
             make: Callable[[Any], IPInterface] = IPv4Interface if family == 4 else IPv6Interface
             addresses.append(make((address, pool.subnet.prefixlen)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from danmpy.api.specs import InterfaceAsk
+from danmpy.api.specs import InterfaceAsk, PodSpec
 from danmpy.attach.values import InterfaceSpec
 from danmpy.errors import DanmpyError
 from danmpy.intent.values import Intent
@@ -80,6 +80,11 @@ class Still:
         """The wishes that were looked at."""
         del namespace, name, uid
         return self.intent
+
+    def hear(self, intent: Intent, pod: PodSpec, asks: Sequence[InterfaceAsk]) -> Intent:
+        """What was looked at is all that there is."""
+        del pod, asks
+        return intent
 
     def wait_for(self, condition: Callable[[LookReport], bool], seconds: float) -> LookReport:
         """There is no newer look."""

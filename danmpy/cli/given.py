@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from danmpy.api.specs import NetworkSpec
 from danmpy.errors import IntentError
+from danmpy.intent.checking import check_documents
 from danmpy.intent.documents import Document, read_documents
 from danmpy.intent.listing import list_folder
-from danmpy.intent.parse import parse_documents
+from danmpy.intent.parse import Judged, judge_document, merge, parse_documents
 from danmpy.intent.values import Intent, Problem
+from danmpy.ipam.profiles import Stored, Wanted, choose
 
 STDIN: Final = "-"
 
@@ -45,6 +48,38 @@ def read_all(files: Sequence[str]) -> tuple[list[Document], list[Problem]]:
             else:
                 documents += found
     return documents, problems
+
+
+def check_all(documents: Sequence[Document]) -> tuple[Problem, ...]:
+    """Every problem of `documents`, in their order, as `check_documents`; and the TenantNetworks
+    that the TenantConfigs among them have no place for.
+
+    Each of those is judged as if there was no other network, as admission does: ids that are in use
+    are in the database.
+    """
+    judged = [judge_document(document) for document in documents]
+    problems = (*check_documents(documents), *_place_problems(judged))
+    places = {document.where: index for index, document in enumerate(documents)}
+    return tuple(sorted(problems, key=lambda problem: places.get(problem.where, -1)))
+
+
+def _place_problems(judged: Sequence[Judged]) -> Iterator[Problem]:
+    intent = merge(judged, by_quota=True)
+    if not intent.tenant_configs and not intent.refused_configs:
+        return  # the TenantConfigs are elsewhere
+    for one in judged:
+        spec = one.value
+        if not isinstance(spec, NetworkSpec) or intent.networks.get(spec.key) is not spec:
+            continue
+        wanted = Wanted(
+            networks={spec.key: spec}, tenant_configs=intent.tenant_configs, complete=False
+        )
+        for problem in choose(wanted, Stored(holdings={}), 0).assignments.problems.values():
+            told = intent.with_refused_config(problem)
+            message, _, hint = told.message.removesuffix(")").partition(" (")
+            yield Problem(
+                where=one.where, subject=one.subject, code=told.reason, message=message, hint=hint
+            )
 
 
 def _contents(file: str, problems: list[Problem]) -> Iterator[tuple[str, bytes]]:

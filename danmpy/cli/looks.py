@@ -20,7 +20,8 @@ from danmpy.errors import HostError, StoreError
 
 if TYPE_CHECKING:
     from danmpy.attach.journal import AttachmentRecord
-    from danmpy.intent.values import Intent
+    from danmpy.bootstrap.readers import Source
+    from danmpy.intent.values import Intent, PodKey
     from danmpy.ipam.audit import Audit
     from danmpy.netwatcher.mirror import Refusal
     from danmpy.netwatcher.values import LookReport
@@ -134,16 +135,24 @@ class Look:
             yield self.report.error
 
 
-def look_at(settings: Settings, intent: Intent | None = None) -> Look:
+def look_at(
+    settings: Settings,
+    intent: Intent | None = None,
+    *,
+    pods: bool = False,
+    pod: PodKey | None = None,
+) -> Look:
     """Look at this node; `intent` stands in for the wishes of the settings.
 
+    Of a cluster with all its `pods`, or with the one `pod`; a folder is always read whole.
+
     Raises:
-        IntentError: the wishes cannot be read at all.
+        ClusterError: there is no usable kubeconfig.
     """
     from danmpy.bootstrap import readers
     from danmpy.netwatcher.values import LookReport
 
-    wishes = readers.open_intent(settings).read() if intent is None else intent
+    wishes = _wishes(readers.open_intent(settings, pods=pods), pod) if intent is None else intent
     attachments = readers.read_attachments(settings)
     audit: Audit | None = None
     time: str | None = None
@@ -167,6 +176,15 @@ def look_at(settings: Settings, intent: Intent | None = None) -> Look:
         store_error=trouble,
         refusals=readers.open_refusals(settings),
     )
+
+
+def _wishes(source: Source, pod: PodKey | None) -> Intent:
+    from danmpy.intent.folder import FolderSource
+
+    intent = source.read()
+    if pod is None or isinstance(source, FolderSource):
+        return intent
+    return source.with_pod(intent, pod)
 
 
 def say_notes(look: Look, *, refused: bool = True) -> None:

@@ -34,16 +34,16 @@ def check(
 ) -> int:
     """Judge manifests by the admission rules, without a cluster: one line a problem.
 
-    Pods are judged by what they ask of the networks in the same files. Exit code 2 when there is
+    Pods are judged by what they ask of the networks in the same files, and TenantNetworks by what
+    the TenantConfigs there offer. Exit code 2 when there is
     a problem. No setting matters here, so `--config` is accepted and not read.
     """
-    from danmpy.cli.given import read_all
-    from danmpy.intent.checking import check_documents
+    from danmpy.cli.given import check_all, read_all
 
     if output is Format.CSV:
         raise IntentError("check prints no csv", hint="use table, json or jsonl", subject="-o")
     documents, problems = read_all([*files, *(more or [])])
-    problems += check_documents(documents)
+    problems += check_all(documents)
     _print(problems, output, len(documents))
     return BAD_REQUEST if problems else DONE
 

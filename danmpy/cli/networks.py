@@ -10,10 +10,13 @@ import typer
 from danmpy.cli.args import (
     AtOption,
     ConfigOption,
+    FromOption,
     NetworkOption,
     OutputOption,
+    ToOption,
     choose_network,
     parse_at,
+    parse_window,
     read_settings,
 )
 from danmpy.cli.edge import BAD_REQUEST, DONE, FAILED, say
@@ -98,6 +101,8 @@ def plan(
     )
     if not look.report.steps and refused:
         listing = listing.with_empty("no step is possible now")
+    if not look.intent.complete:
+        listing = listing.with_empty("no step is known: not every manifest could be read")
     emit(listing, output)
     if given and (look.intent.rejected or not look.intent.complete):
         return BAD_REQUEST
@@ -196,14 +201,33 @@ def usage(
     context: typer.Context,
     network: NetworkOption = None,
     at: AtOption = None,
+    since: FromOption = None,
+    until: ToOption = None,
+    forecast: Annotated[
+        bool,
+        typer.Option("--forecast", help="Also when each is full, if it grows as in the last week."),
+    ] = False,
     output: OutputOption = Format.TABLE,
     config: ConfigOption = None,
 ) -> int:
-    """How full the subnets of every network are, now or at a time in the past."""
+    """How full the subnets of every network are, now or at a time in the past.
+
+    With --from or --to: their samples in that time, of five minutes or, before the last two days,
+    of hours.
+    """
     from danmpy.cli.looks import look_at, say_notes
+    from danmpy.cli.series import print_series, with_forecasts
 
     moment = parse_at(at)
+    if moment is not None and (since is not None or until is not None or forecast):
+        raise IntentError(
+            "--at is one time in the past",
+            hint="use it without --from, --to and --forecast",
+            subject="--at",
+        )
     settings = read_settings(context, config)
+    if since is not None or until is not None:
+        return print_series(settings, network, parse_window(since, until), output)
     look = look_at(settings).as_it_stands()
     if look.audit is None:
         raise look.unread()
@@ -211,14 +235,22 @@ def usage(
     say_notes(look, refused=False)
     usages = _usages(look, keys, moment)
     items = [network_item(look, key, usages.get(str(key)), USAGE_FIELDS) for key in keys]
+    columns = [
+        Column(title="NETWORK", text=lambda item: item["network"]),
+        *_pool_columns(("cidr", "capacity", "held", "cooling", "free")),
+        Column(title="USED", text=_percent, right=True, style=_percent_style),
+    ]
+    fields: tuple[str, ...] = USAGE_FIELDS
+    if forecast:
+        items = with_forecasts(settings, items, usages.values())
+        fields = (*fields, "exhausted_at")
+        columns.append(
+            Column(title="EXHAUSTED", text=lambda item: item["pool"].get("exhausted_at"))
+        )
     listing = Listing(
         items=_by_family(items) if output is Format.TABLE else items,
-        columns=[
-            Column(title="NETWORK", text=lambda item: item["network"]),
-            *_pool_columns(("cidr", "capacity", "held", "cooling", "free")),
-            Column(title="USED", text=_percent, right=True, style=_percent_style),
-        ],
-        fields=network_fields(USAGE_FIELDS),
+        columns=columns,
+        fields=network_fields(fields),
         database_time=look.database_time,
         empty=_none(look),
     )

@@ -13,7 +13,6 @@ from danmpy.ipam.pools import layout
 from danmpy.kernel.podlinks import RT_TABLE_MAIN
 
 FAMILIES: Final[tuple[Family, Family]] = (4, 6)
-WANTED: Final = frozenset({AddressMode.DYNAMIC, AddressMode.STATIC})
 _REFERENCE: Final[Mapping[NetworkKind, str]] = {
     NetworkKind.DANM: "network",
     NetworkKind.TENANT: "tenantNetwork",
@@ -39,7 +38,7 @@ def why_address(spec: InterfaceSpec, family: Family) -> str:
     pool = spec.network.pool(family)
     if not spec.owns_addresses and ask.mode is AddressMode.ABSENT:
         return f"IPv{family}: the delegate's own address management decides"
-    if pool is None or ask.mode not in WANTED:
+    if pool is None or not ask.is_leased:
         return ""
     if ask.mode is AddressMode.STATIC:
         return f"IPv{family}: {ask.address} of {pool.subnet}, as asked"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -18,13 +19,16 @@ from danmpy.controller.admission_configs import judge_config_review
 from danmpy.controller.admission_networks import judge_network_review
 from danmpy.controller.admission_pods import judge_pod_review
 from danmpy.controller.ports import AdmissionPorts
-from danmpy.controller.reviews import Review, Verdict, parse_review, render_answer
+from danmpy.controller.reviews import Operation, Review, Verdict, parse_review, render_answer
 from danmpy.errors import ClusterError, StoreError
 
 _log = structlog.get_logger(__name__)
 
 HEALING_NAMESPACE: Final = "kube-system"
 """Pods of this namespace, and of danmpy's own, always pass: they repair the cluster."""
+
+_ASKED_WITHOUT_DATABASE: Final = frozenset({"Pod"})
+"""Kinds whose reviews never ask the database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +59,22 @@ class Admission:
         Raises:
             WireError: it is none.
         """
+        return self._answer(parse_review(body))
+
+    def begin(self, body: bytes) -> dict[str, Any] | Callable[[], dict[str, Any]]:
+        """As `answer`; or what gives the answer, when that has to ask the database and so may take
+        seconds.
+
+        Raises:
+            WireError: it is no AdmissionReview.
+        """
         review = parse_review(body)
+        judged = (review.group, review.kind) in self._judges
+        if not judged or review.kind in _ASKED_WITHOUT_DATABASE or _leaves_spec(review):
+            return self._answer(review)
+        return partial(self._answer, review)
+
+    def _answer(self, review: Review) -> dict[str, Any]:
         verdict = self.judge(review)
         if not verdict.allowed:
             _log.info(
@@ -87,3 +106,11 @@ class Admission:
             return Verdict()
         verdict = judge_pod_review(review, self._ports, self._settings.naming_scheme)
         return verdict if self._settings.deny_pods else verdict.as_warnings()
+
+
+def _leaves_spec(review: Review) -> bool:
+    """Is it a change of labels or finalizers? A TenantConfig has no spec, and is not told so."""
+    old, new = review.old, review.new
+    if review.operation is not Operation.UPDATE or old is None or new is None:
+        return False
+    return "spec" in new and old.get("spec") == new["spec"]

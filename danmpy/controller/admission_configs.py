@@ -11,12 +11,15 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from danmpy.api.findings import Finding
-from danmpy.api.profile_rules import judge_tenant_config, overlaps, serving
-from danmpy.api.specs import HostDeviceProfile, TenantConfigSpec
-from danmpy.controller.lookups import newest_configs
+from danmpy.api.profile_rules import allocs_of, judge_tenant_config, overlaps, serving
+from danmpy.api.specs import HostDeviceProfile, NetworkKey, NetworkKind, TenantConfigSpec
+from danmpy.clock import to_rfc3339
+from danmpy.controller.admission_networks import IGNORED_BITMAP
+from danmpy.controller.lookups import newest_configs, newest_network
 from danmpy.controller.ports import AdmissionPorts
 from danmpy.controller.reviews import Object, Operation, Review, Verdict
-from danmpy.ipam.profiles import Holding
+from danmpy.errors import ClusterError
+from danmpy.ipam.profiles import ABSENCE_GRACE, Holding
 
 _TOLD_MAX: Final = 5
 """Assignments that are named; of a range in use there may be thousands."""
@@ -37,10 +40,16 @@ def judge_config_review(review: Review, ports: AdmissionPorts) -> Verdict:
         return Verdict()
     if review.old is not None and _written(review.old) == _written(review.new):
         return Verdict()
-    verdict = judge_tenant_config(review.name, review.new)
+    allocs = allocs_of(review.new)
+    known = allocs_of(review.old) if review.old is not None else {}
+    # By their values: a device that comes before others shifts them in the list.
+    stored = all(alloc in known.values() for alloc in allocs.values())
+    verdict = judge_tenant_config(review.name, review.new, stored=stored)
     if verdict.config is None:
         return Verdict(invalid=verdict.findings)
-    return _Neighbourhood(review.name, ports).judge(before, verdict.config)
+    answer = _Neighbourhood(review.name, ports).judge(before, verdict.config)
+    ignored = (f"{field}: {IGNORED_BITMAP}" for field in allocs)
+    return answer.with_warnings(ignored) if answer.allowed else answer
 
 
 class _Neighbourhood:
@@ -51,7 +60,9 @@ class _Neighbourhood:
         self._ports = ports
 
     def judge(self, before: TenantConfigSpec | None, after: TenantConfigSpec | None) -> Verdict:
-        holdings = self._ports.facts.assigned() if before is not None else ()
+        # A new one takes what others serve, when it names namespaces: those are then its own.
+        takes = before is not None or (after is not None and after.namespaces is not None)
+        holdings = self._ports.facts.assigned() if takes else ()
         known = self._ports.wishes.read().tenant_configs
         conflicts = tuple(self._conflicts(before, after, known, holdings))
         if conflicts:
@@ -69,10 +80,49 @@ class _Neighbourhood:
         others = [config for config in known if config.name != self._name]
         if after is not None:
             yield from overlaps(others, after)
-        if before is not None:
-            then = [*others, before]
-            now = [*others, after] if after is not None else others
-            yield from _told(after, [h for h in holdings if _covers(then, h) > _covers(now, h)])
+        then = [*others, before] if before is not None else others
+        now = [*others, after] if after is not None else others
+        losing = [h for h in holdings if _covers(then, h) > _covers(now, h)]
+        yield from self._told(before, after, losing)
+
+    def _told(
+        self,
+        before: TenantConfigSpec | None,
+        after: TenantConfigSpec | None,
+        losing: Sequence[Holding],
+    ) -> Iterator[Finding]:
+        """What the networks of `losing` would be left with."""
+        for holding in sorted(losing, key=lambda each: each.network)[:_TOLD_MAX]:
+            what = f"{holding.kind} {holding.id} on {holding.device}"
+            what = what if holding.kind else holding.device
+            message = f"{what} is assigned to {holding.network}"
+            hint = "keep it on offer, or delete that network first"
+            if self._is_gone(holding):
+                until = to_rfc3339(holding.since + ABSENCE_GRACE)
+                message = f"{what} was assigned to {holding.network}, which is gone, and it rests"
+                hint = f"try again after {until}, when the controller has given it back"
+            yield Finding(
+                path=_path(before, after, holding), code="ProfileInUse", message=message, hint=hint
+            )
+        if len(losing) > _TOLD_MAX:
+            yield Finding(
+                path="hostDevices",
+                code="ProfileInUse",
+                message=f"{len(losing) - _TOLD_MAX} more assignments would no longer be on offer",
+                hint="keep them on offer, or delete those networks first",
+            )
+
+    def _is_gone(self, holding: Holding) -> bool:
+        """Is there no such network any more? The API server is asked before that is said."""
+        kind, namespace, name = holding.network.split("/")
+        key = NetworkKey(kind=NetworkKind(kind), namespace=namespace, name=name)
+        intent = self._ports.wishes.read()
+        if key in intent.networks or key in intent.rejected:
+            return False
+        try:
+            return newest_network(self._ports.lookups, key) is None
+        except ClusterError:
+            return False
 
 
 def _covers(configs: Sequence[TenantConfigSpec], holding: Holding) -> bool:
@@ -91,27 +141,10 @@ def _has(profile: HostDeviceProfile, holding: Holding) -> bool:
     return profile.kind is None or any(low <= holding.id <= high for low, high in profile.ids)
 
 
-def _told(after: TenantConfigSpec | None, losing: Sequence[Holding]) -> Iterator[Finding]:
-    """What the networks of `losing` would be left with."""
-    for holding in sorted(losing, key=lambda each: each.network)[:_TOLD_MAX]:
-        what = f"{holding.kind} {holding.id} on {holding.device}"
-        yield Finding(
-            path=_path(after, holding),
-            code="ProfileInUse",
-            message=f"{what if holding.kind else holding.device} is assigned to {holding.network}",
-            hint="keep it on offer, or delete that network first",
-        )
-    if len(losing) > _TOLD_MAX:
-        yield Finding(
-            path="hostDevices",
-            code="ProfileInUse",
-            message=f"{len(losing) - _TOLD_MAX} more assignments would no longer be on offer",
-            hint="keep them on offer, or delete those networks first",
-        )
-
-
-def _path(after: TenantConfigSpec | None, holding: Holding) -> str:
+def _path(before: TenantConfigSpec | None, after: TenantConfigSpec | None, holding: Holding) -> str:
     """The field that leaves it out: a range, else the list of devices."""
+    if before is None:
+        return "namespaces"  # a new one has taken the namespace from who serves it
     for index, profile in enumerate(after.host_devices if after is not None else ()):
         if (profile.name, profile.kind) == (holding.device, holding.kind):
             # Still in the range: then it is the namespace that is served no longer.
@@ -120,7 +153,7 @@ def _path(after: TenantConfigSpec | None, holding: Holding) -> str:
 
 
 def _accepted(name: str, manifest: Object | None) -> TenantConfigSpec | None:
-    return judge_tenant_config(name, manifest).config if manifest is not None else None
+    return judge_tenant_config(name, manifest, stored=True).config if manifest is not None else None
 
 
 def _written(manifest: Object) -> dict[str, object]:

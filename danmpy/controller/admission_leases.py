@@ -57,7 +57,11 @@ def judge_tenants(new: NetworkSpec, leases: Sequence[Lease]) -> Iterator[Finding
     """AllowedTenants must not shut out a namespace whose pods hold addresses."""
     if new.allowed_tenants is None:
         return
-    outside = [lease for lease in leases if lease.namespace not in new.allowed_tenants]
+    outside = [
+        lease
+        for lease in leases
+        if not lease.is_reservation and lease.namespace not in new.allowed_tenants
+    ]
     namespaces = sorted({lease.namespace for lease in outside})
     if outside:
         yield Finding(
@@ -151,4 +155,4 @@ def _finding(field: str, code: str, leases: Sequence[Lease]) -> Finding:
 def _who(leases: Sequence[Lease]) -> str:
     first = leases[0]
     more = f" and {len(leases) - 1} more" if len(leases) > 1 else ""
-    return f"Pod/{first.namespace}/{first.pod} holds {first.address.ip}{more}"
+    return f"{first.holder} holds {first.address.ip}{more}"

@@ -14,8 +14,8 @@ from typing import Any, Final
 from danmpy.api.drafts import OPTIONS
 from danmpy.api.findings import Finding
 from danmpy.api.limits import NETWORK_ID_MAX
-from danmpy.api.profile_rules import serving
-from danmpy.api.rules import judge_network, judge_update
+from danmpy.api.profile_rules import quotas_for, serving
+from danmpy.api.rules import bitmaps_of, judge_network, judge_update, keeps_what_danm_wrote
 from danmpy.api.specs import (
     Condition,
     NetworkKey,
@@ -24,17 +24,22 @@ from danmpy.api.specs import (
     SegmentKey,
     TenantConfigSpec,
 )
+from danmpy.api.words import counted
 from danmpy.controller.admission_leases import judge_leases, judge_tenants, narrows
 from danmpy.controller.lookups import newest_configs
 from danmpy.controller.ports import AdmissionPorts, Holders
-from danmpy.controller.reviews import Object, Operation, Review, Verdict
+from danmpy.controller.reviews import Object, Operation, Review, Verdict, told_finding
 from danmpy.errors import StoreError
+from danmpy.intent.values import NO_TENANT_CONFIG
 from danmpy.ipam.profiles import Assignments, Stored, Wanted, choose, is_offered
+from danmpy.ipam.values import Lease
+
+IGNORED_BITMAP: Final = "DANM's bitmap is ignored, allocations are kept in the database"
 
 _PLACE: Final = ("host_device", "device_pool", "vlan", "vxlan")
 _FIELD_OF: Final[Mapping[str, str]] = {
     "NetworkIdMissing": "spec.NetworkID",
-    "NoTenantConfig": "spec",
+    NO_TENANT_CONFIG: "spec",
 }
 """Reasons of `ipam.profiles` that are about another field than the device."""
 
@@ -69,30 +74,65 @@ def _judge_new(key: NetworkKey, manifest: Object, ports: AdmissionPorts) -> Verd
         verdict = _judge_tenant_place(placed, ports)
     else:
         verdict = _judge_segment(placed, ports)
-    return replace(verdict, invalid=findings + verdict.invalid)
+    conflicts = (*verdict.conflicts, *_judge_quota(key, ports))
+    change = _Change(key=key, old=None, new=judge_network(key, "", manifest).network)
+    if change.new is not None:
+        conflicts += tuple(judge_leases(None, change.new, (), _leases_beside(change, ports)))
+    return replace(verdict, invalid=findings + verdict.invalid, conflicts=conflicts)
+
+
+def _judge_quota(key: NetworkKey, ports: AdmissionPorts) -> Iterator[Finding]:
+    """How many networks the namespace may have. Two that come in the same moment may both pass:
+    who is asked does not know of the other yet."""
+    intent = ports.wishes.read()
+    others = {
+        other
+        for other in (*intent.networks, *intent.rejected)
+        if key.namespace and other.namespace == key.namespace and other != key
+    }
+    known = intent.tenant_configs
+    if not _is_full(known, key, len(others)):
+        return
+    newest = newest_configs(ports.lookups, known)
+    if _is_full(newest, key, len(others)):
+        limit = quotas_for(newest, key.namespace).networks
+        yield Finding(
+            path="metadata.namespace",
+            code="QuotaExceeded",
+            message=f"namespace {key.namespace} may have {limit} networks (quotas.networks), and "
+            f"has {len(others)}",
+            hint="delete a network, or raise the quota in the TenantConfigs of the namespace",
+        )
+
+
+def _is_full(configs: Sequence[TenantConfigSpec], key: NetworkKey, count: int) -> bool:
+    limit = quotas_for(configs, key.namespace).networks
+    return bool(key.namespace) and limit is not None and count >= limit
 
 
 def _judge_change(key: NetworkKey, old: Object, new: Object, ports: AdmissionPorts) -> Verdict:
     if old.get("spec") == new.get("spec"):
         # Labels, finalizers: also of an object that breaks a rule which came after it.
         return Verdict()
-    judged = judge_network(key, "", new)
+    judged = judge_network(key, "", new, stored=keeps_what_danm_wrote(old, new))
     always = judge_update(key.kind, old, new, in_use=False)
     while_used = judge_update(key.kind, old, new, in_use=True)
     verdict = Verdict(invalid=judged.findings + always)
-    change = _Change(key=key, old=judge_network(key, "", old).network, new=judged.network)
+    before = judge_network(key, "", old, stored=True).network
+    change = _Change(key=key, old=before, new=judged.network)
     if len(while_used) > len(always) or change.narrows:
         used = tuple(found for found in while_used if found not in always)
         conflicts = tuple(_judge_in_use(change, used, ports))
         verdict = replace(verdict, conflicts=conflicts)
     if key.kind is not NetworkKind.TENANT:
         placed = judge_network(key, "", _only_place(key.kind, new)).network
-        before = judge_network(key, "", _only_place(key.kind, old)).network
-        if placed and placed.segment != (before and before.segment):
+        was = judge_network(key, "", _only_place(key.kind, old)).network
+        if placed and placed.segment != (was and was.segment):
             moved = _judge_segment(placed, ports)
             conflicts = verdict.conflicts + moved.conflicts
             verdict = replace(verdict, conflicts=conflicts, warnings=moved.warnings)
-    return verdict
+    ignored = (f"{field}: {IGNORED_BITMAP}" for field in bitmaps_of(new))
+    return verdict.with_warnings(ignored) if verdict.allowed else verdict
 
 
 def _judge_delete(key: NetworkKey, old: Object | None, ports: AdmissionPorts) -> Verdict:
@@ -120,20 +160,23 @@ def _judge_tenant_place(spec: NetworkSpec, ports: AdmissionPorts) -> Verdict:
     the TenantConfig may have been created in the same moment."""
     known = ports.wishes.read().tenant_configs
     configs = serving(known, spec.key.namespace)
-    invalid = tuple(_tenant_problems(spec, configs))
+    invalid = tuple(_tenant_problems(spec, configs, ports))
     if invalid:
         configs = serving(newest_configs(ports.lookups, known), spec.key.namespace)
-        invalid = tuple(_tenant_problems(spec, configs))
+        invalid = tuple(_tenant_problems(spec, configs, ports))
     if invalid:
         return Verdict(invalid=invalid)
     return Verdict(warnings=tuple(_full_range(spec, configs, ports)))
 
 
-def _tenant_problems(spec: NetworkSpec, configs: Sequence[TenantConfigSpec]) -> Iterator[Finding]:
+def _tenant_problems(
+    spec: NetworkSpec, configs: Sequence[TenantConfigSpec], ports: AdmissionPorts
+) -> Iterator[Finding]:
     """What would be wrong in a cluster without any other network: that no order can change."""
     assignments = _choose(spec, configs, Stored(holdings={}))
     if problem := assignments.problems.get(spec.key):
         device = f"{OPTIONS}.{'device_pool' if spec.device_pool else 'host_device'}"
+        problem = ports.wishes.read().with_refused_config(problem)
         yield _finding(_FIELD_OF.get(problem.reason, device), problem)
         return
     placed = assignments.networks[spec.key]
@@ -185,11 +228,14 @@ def _judge_segment(spec: NetworkSpec, ports: AdmissionPorts) -> Verdict:
     if problem := _choose(spec, (), Stored(holdings=holdings)).problems.get(spec.key):
         return Verdict(conflicts=(_finding(field, problem),))
     if is_offered(spec.segment, ports.wishes.read().tenant_configs):
-        told = (
-            f"{field}: {spec.segment.kind} {spec.segment.id} on {spec.segment.parent} is in the "
-            "vniRange of a TenantConfig: no tenant gets it now (use an id outside of the ranges)"
+        found = Finding(
+            path=field,
+            code="SegmentOffered",
+            message=f"{spec.segment.kind} {spec.segment.id} on {spec.segment.parent} is in the "
+            "vniRange of a TenantConfig: no tenant gets it now",
+            hint="use an id outside of the ranges",
         )
-        return Verdict(warnings=(told,))
+        return Verdict(warnings=(told_finding(found),))
     return Verdict()
 
 
@@ -259,11 +305,14 @@ def _judge_in_use(
     if change.new is None or not change.narrows:
         return
     leases = ports.facts.open_leases(change.key) if holders.count else ()
-    neighbours = [
-        lease for key in _neighbours(change, ports) for lease in ports.facts.open_leases(key)
-    ]
-    yield from judge_leases(change.old, change.new, leases, neighbours)
+    yield from judge_leases(change.old, change.new, leases, _leases_beside(change, ports))
     yield from judge_tenants(change.new, leases)
+
+
+def _leases_beside(change: _Change, ports: AdmissionPorts) -> Sequence[Lease]:
+    """What is held on the other networks of its wire."""
+    keys = _neighbours(change, ports)
+    return [lease for key in keys for lease in ports.facts.open_leases(key)]
 
 
 def _neighbours(change: _Change, ports: AdmissionPorts) -> Iterator[NetworkKey]:
@@ -276,20 +325,12 @@ def _neighbours(change: _Change, ports: AdmissionPorts) -> Iterator[NetworkKey]:
 
 
 def _held(holders: Holders) -> str:
-    held = f"{_count(holders.count, 'address')} held"
+    held = f"{counted(holders.count, 'address')} held"
     lease = holders.example
     if lease is None:
         return held
-    return (
-        f"{held}{', one of them' if holders.count > 1 else ''} by Pod/{lease.namespace}/{lease.pod}"
-    )
+    return f"{held}{', one of them' if holders.count > 1 else ''} by {lease.holder}"
 
 
 def _reported(attached: int) -> str:
-    return f"nodes report {_count(attached, 'interface')} of pods on it"
-
-
-def _count(number: int, noun: str) -> str:
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+    return f"nodes report {counted(attached, 'interface')} of pods on it"

@@ -12,8 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from danmpy.api.annotations import ANNOTATIONS, INTERFACES, INTERFACES_NEW, parse_interfaces
+from danmpy.api.annotations import (
+    ANNOTATIONS,
+    INTERFACES,
+    INTERFACES_NEW,
+    NPWG_NETWORKS,
+    parse_claim,
+    parse_interfaces,
+)
 from danmpy.api.findings import Finding
+from danmpy.api.profile_rules import quotas_for
 from danmpy.api.specs import InterfaceAsk, NetworkKey, NetworkKind, NetworkSpec, PodSpec
 from danmpy.attach.resolve import ResolveContext, examine, resolve
 from danmpy.controller.lookups import newest_network
@@ -37,7 +45,7 @@ def judge_pod_review(review: Review, ports: AdmissionPorts, naming_scheme: str =
         return Verdict()
     metadata = _mapping(review.new.get("metadata"))
     annotations = _mapping(metadata.get("annotations"))
-    declared = [key for key in (INTERFACES, INTERFACES_NEW) if key in annotations]
+    declared = [key for key in (INTERFACES, INTERFACES_NEW, NPWG_NETWORKS) if key in annotations]
     if not declared or _mapping(review.new.get("spec")).get("hostNetwork") is True:
         return Verdict()
     pod = PodSpec(
@@ -46,7 +54,9 @@ def judge_pod_review(review: Review, ports: AdmissionPorts, naming_scheme: str =
         annotations={key: str(annotations[key]) for key in ANNOTATIONS if key in annotations},
     )
     verdict = _judge(pod, _Place(annotation=declared[0], scheme=naming_scheme), ports)
-    return verdict.as_warnings() if MIRROR in annotations else verdict
+    # Without ours it may be meant for another plugin, which then attaches the pod and not we.
+    others = declared[0] == NPWG_NETWORKS
+    return verdict.as_warnings() if others or MIRROR in annotations else verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +69,13 @@ class _Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """What is blamed: an annotation. `scheme` is how interfaces are named (`ResolveContext`)."""
+    """What is blamed: an annotation. `scheme` is how interfaces are named, and `limit` how many
+    there may be (`ResolveContext`).
+    """
 
     annotation: str
     scheme: str
+    limit: int | None = None
 
     @property
     def path(self) -> str:
@@ -76,12 +89,15 @@ class _Place:
 
 def _judge(pod: PodSpec, place: _Place, ports: AdmissionPorts) -> Verdict:
     try:
+        parse_claim(pod)
         asks = parse_interfaces(pod)
     except IntentError as error:
         return Verdict(invalid=(place.finding(error),))
     if not asks:
         return Verdict()  # a default network, or none: the node's to say
     intent = ports.wishes.read()
+    quotas = quotas_for(intent.tenant_configs, pod.namespace)
+    place = replace(place, limit=quotas.interfaces_per_pod)
     unsure = {key: problems[0].message for key, problems in intent.rejected.items() if problems}
     known = _Known(networks=intent.networks, unsure=unsure)
     verdict = _judge_asks(pod, asks, known, place)
@@ -102,6 +118,7 @@ def _judge_asks(
     context = ResolveContext(
         container_id="",
         naming_scheme=place.scheme,
+        interface_limit=place.limit,
         # Which delegates a node has is not known here: every one counts as there.
         conf_names=frozenset(
             networks[ask.network].network_id for ask in sure if ask.network in networks

@@ -8,6 +8,7 @@ from danmpy.api.specs import NetworkKey, TenantConfigSpec
 from danmpy.controller.ports import Lookups
 from danmpy.errors import ClusterError
 from danmpy.intent.documents import Document
+from danmpy.intent.objects import created_at
 from danmpy.intent.parse import Judged, judge_document, parse_documents
 
 
@@ -19,8 +20,10 @@ def newest_configs(
         bodies = lookups.tenant_configs()
     except ClusterError:
         return known
-    documents = [Document(where="TenantConfig", body=body) for body in bodies]
-    return parse_documents(documents).tenant_configs
+    # As the cache has them: of two that clash the older one counts.
+    ordered = sorted(bodies, key=lambda body: (created_at(body), body["metadata"]["name"]))
+    documents = [Document(where="TenantConfig", body=body) for body in ordered]
+    return parse_documents(documents, stored=True).tenant_configs
 
 
 def newest_network(lookups: Lookups, key: NetworkKey) -> Judged | None:
@@ -30,4 +33,6 @@ def newest_network(lookups: Lookups, key: NetworkKey) -> Judged | None:
         ClusterError: the API server cannot be asked.
     """
     body = lookups.network(key)
-    return None if body is None else judge_document(Document(where=str(key), body=body))
+    if body is None:
+        return None
+    return judge_document(Document(where=str(key), body=body), stored=True)

@@ -7,7 +7,7 @@ not complete nothing is ended and nothing is forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -15,18 +15,21 @@ import structlog
 
 from danmpy.api.limits import FINALIZER
 from danmpy.api.specs import NetworkKey, NetworkSpec, SegmentKey, TenantConfigSpec
+from danmpy.api.words import counted
 from danmpy.clock import Clock, monotonic, wall_clock
+from danmpy.controller.presence import Presence
 from danmpy.controller.status import (
     NetworkFacts,
     compose_status,
+    is_farewell,
     is_urgent,
     patch_of,
 )
 from danmpy.controller.writer import Patch, Writer
 from danmpy.intent.objects import NetworkObject
-from danmpy.intent.values import Intent
-from danmpy.ipam.nodereports import Realised
+from danmpy.intent.values import Intent, Problem
 from danmpy.ipam.profiles import Assignments
+from danmpy.ipam.realised import Realised
 from danmpy.ipam.registry import Holders
 from danmpy.ipam.segments import StaleLeaderError
 from danmpy.ipam.values import NetworkUsage
@@ -45,6 +48,9 @@ REPORTS_S: Final = 1.0
 
 FORGET_S: Final = 30.0
 """Seconds between two removals of what nodes said that are no more."""
+
+PURGE_S: Final = 3600.0
+"""Seconds between two removals of retirements that are over."""
 
 _NOTHING: Final = Realised(ready=0, failed=0, attached=0)
 
@@ -92,6 +98,9 @@ class Reports(Protocol):
     def summary(self) -> Mapping[str, Realised]:
         """By the text of a network's key."""
 
+    def nodes(self) -> frozenset[str]:
+        """Who has said something."""
+
     def forget(self, alive: frozenset[str]) -> int:
         """Take away what other nodes said."""
 
@@ -101,6 +110,9 @@ class Registry(Protocol):
 
     def retire(self, network: NetworkKey, uid: str) -> Holders:
         """Close the network for ever unless somebody holds an address."""
+
+    def purge(self, reported: Iterable[str]) -> int:
+        """Forget the ends that nothing asks for, when nodes speak of the networks `reported`."""
 
 
 class Leadership(Protocol):
@@ -143,6 +155,17 @@ class _Counted:
     realised: Mapping[str, Realised] = field(default_factory=dict)
     realised_at: float = 0.0
     forgot_at: float = 0.0
+    purged_at: float = 0.0
+    present: frozenset[str] = frozenset()
+    """Nodes that are there, or not missing for long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Farewell:
+    """What a network that is being deleted waits for (empty: nothing), and how many hold on."""
+
+    words: str
+    held: int
 
 
 class Reconciler:
@@ -151,7 +174,12 @@ class Reconciler:
     def __init__(self, ports: ReconcilePorts) -> None:
         self._ports = ports
         self._counted = _Counted()
+        self._presence = Presence()
+        self._resolved: dict[str, NetworkSpec] = {}
+        """By UID, as it was assigned last: a network that is being deleted is assigned no more, and
+        what is held on it is still counted."""
         self._unheard_since: dict[str, float] = {}
+        self._refused_configs: frozenset[Problem] = frozenset()
         self._hurried: dict[str, object] = {}
         """UID to the segment that was written at once: while its watch is late, a look finds the
         network as it was before, and everything would be urgent again."""
@@ -169,16 +197,29 @@ class Reconciler:
         intent = ports.networks.read()
         if not ports.leader.leading():
             return False
+        self._note_refused_configs(intent)
         held, left = self._finalize(objects)
+        if intent.complete:
+            self._note_nodes(frozenset(node.name for node in intent.nodes))
         assignments = self._assign(intent, objects, held, term)
-        self._count(assignments, intent)
-        waits, going = self._part(objects)
+        self._count(self._countable(assignments, objects), intent)
+        farewells, going = self._part(objects)
         facts = {
-            key: self._facts(key, found, intent, assignments, waits)
+            key: self._facts(key, found, intent, assignments, farewells.get(key))
             for key, found in objects.items()
             if key not in going
         }
         return self._tell(objects, facts) or left or bool(going)
+
+    def _note_refused_configs(self, intent: Intent) -> None:
+        """Say it once: a TenantConfig has no status, and who wrote it was told that all is well,
+        when two of one range came in the same moment."""
+        refused = frozenset(intent.refused_configs)
+        for problem in sorted(refused - self._refused_configs):
+            _log.warning(
+                "refused", object=problem.subject, error=problem.message, hint=problem.hint
+            )
+        self._refused_configs = refused
 
     # Finalizers
 
@@ -238,7 +279,7 @@ class Reconciler:
                 keep=keep,
                 claims=claims,
                 complete=True,
-                nodes=frozenset(node.name for node in intent.nodes),
+                nodes=self._counted.present,
                 term=term,
             )
         except StaleLeaderError as error:
@@ -247,25 +288,52 @@ class Reconciler:
 
     # Counting
 
-    def _count(self, assignments: Assignments, intent: Intent) -> None:
-        counted, now = self._counted, monotonic()
-        if now - counted.realised_at > REPORTS_S:
-            counted.realised, counted.realised_at = self._ports.reports.summary(), now
-        known = assignments.networks.keys() <= counted.usage.keys()
-        if not known or now - counted.usage_at > USAGE_S:
-            counted.usage = self._ports.usage(list(assignments.networks.values()))
-            counted.usage_at = now
+    def _note_nodes(self, listed: frozenset[str]) -> None:
+        """Before anything is assigned: what stands on a node that is only missing for a moment is
+        not given away."""
+        known, now = self._counted, monotonic()
+        is_due = not known.present or now - known.forgot_at > FORGET_S
+        reporting = self._ports.reports.nodes() if is_due else frozenset()
+        before = known.present
+        known.present = self._presence.note(listed, reporting, now)
+        if before - known.present:
+            known.forgot_at = 0.0  # now, or the next look at reports knows them anew
+
+    def _countable(
+        self, assignments: Assignments, objects: Mapping[NetworkKey, NetworkObject]
+    ) -> Mapping[NetworkKey, NetworkSpec]:
+        """All that can be counted: what is assigned, and what was and is being deleted."""
+        leaving = {
+            key: self._resolved[found.uid]
+            for key, found in objects.items()
+            if found.terminating and found.uid in self._resolved
+        }
+        networks = {**assignments.networks, **leaving}
+        self._resolved = {network.uid: network for network in networks.values()}
+        return networks
+
+    def _count(self, networks: Mapping[NetworkKey, NetworkSpec], intent: Intent) -> None:
+        known, now = self._counted, monotonic()
+        if now - known.realised_at > REPORTS_S:
+            known.realised, known.realised_at = self._ports.reports.summary(), now
+        if not networks.keys() <= known.usage.keys() or now - known.usage_at > USAGE_S:
+            known.usage = self._ports.usage(list(networks.values()))
+            known.usage_at = now
         # Asked again, as forgetting knows no term: one that was frozen has an old list of nodes.
-        leads = self._ports.leader.leading()
-        if intent.complete and leads and now - counted.forgot_at > FORGET_S:
-            self._ports.reports.forget(frozenset(node.name for node in intent.nodes))
-            counted.forgot_at = now
+        if not intent.complete or not self._ports.leader.leading():
+            return
+        if now - known.forgot_at > FORGET_S:
+            self._ports.reports.forget(known.present)
+            known.forgot_at = now
+        if now - known.purged_at > PURGE_S:
+            self._ports.registry.purge(known.realised)
+            known.purged_at = now
 
     # Farewells
 
     def _part(
         self, objects: Mapping[NetworkKey, NetworkObject]
-    ) -> tuple[Mapping[NetworkKey, str], frozenset[NetworkKey]]:
+    ) -> tuple[Mapping[NetworkKey, _Farewell], frozenset[NetworkKey]]:
         """What networks that are being deleted wait for; and those that were let go just now."""
         leaving = {
             key: found
@@ -274,36 +342,38 @@ class Reconciler:
         }
         uids = {found.uid for found in leaving.values()}
         self._unheard_since = {u: at for u, at in self._unheard_since.items() if u in uids}
-        waits: dict[NetworkKey, str] = {}
+        farewells: dict[NetworkKey, _Farewell] = {}
         free: list[Patch] = []
         for key, found in leaving.items():
-            words = self._waits_for(key, found)
-            if words:
-                waits[key] = words
+            farewells[key] = self._farewell(key, found)
+            if farewells[key].words:
                 continue
             rest = [name for name in found.finalizers if name != FINALIZER]
             metadata = {"resourceVersion": found.resource_version, "finalizers": rest or None}
             free.append(Patch(key=key, body={"metadata": metadata}))
-        return waits, self._ports.writer.write_all(free)
+        return farewells, self._ports.writer.write_all(free)
 
-    def _waits_for(self, key: NetworkKey, found: NetworkObject) -> str:
-        """Why the network cannot go yet; empty when it can, and then no pod gets on it any more."""
+    def _farewell(self, key: NetworkKey, found: NetworkObject) -> _Farewell:
+        """Why the network cannot go yet; when it can, no pod gets on it any more."""
         now = monotonic()
         since = self._unheard_since.setdefault(found.uid, now)
         attached = self._counted.realised.get(str(key), _NOTHING).attached
         holders = self._ports.registry.retire(key, found.uid)
         if holders.example is not None:
             lease = holders.example
-            return (
-                f"{holders.count} addresses are held, such as {lease.address} by "
-                f"Pod/{lease.namespace}/{lease.pod}"
+            words = (
+                f"{counted(holders.count, 'address')} {_are(holders.count)} held"
+                f"{', such as' if holders.count > 1 else ':'} {lease.address} by "
+                f"{lease.holder}"
             )
-        if attached:
-            return f"{attached} interfaces of pods are still on it"
+        elif attached:
+            words = f"{counted(attached, 'interface')} of pods {_are(attached)} still on it"
         # Not only where there are no addresses: a pod may ask for none on any network.
-        if now - since < UNHEARD_S:
-            return "the nodes are asked whether pods are on it"
-        return ""
+        elif now - since < UNHEARD_S:
+            words = "the nodes are asked whether pods are on it"
+        else:
+            words = ""
+        return _Farewell(words=words, held=holders.count)
 
     # Status
 
@@ -313,18 +383,20 @@ class Reconciler:
         found: NetworkObject,
         intent: Intent,
         assignments: Assignments,
-        waits: Mapping[NetworkKey, str],
+        farewell: _Farewell | None,
     ) -> NetworkFacts:
         network = assignments.networks.get(key)
         if network is not None and network.uid != found.uid:
             network = None  # the wishes are a moment older or newer than the object
+        problem = assignments.problems.get(key)
         return NetworkFacts(
             network=network,
             rejected=intent.rejected.get(key, ()),
-            problem=assignments.problems.get(key),
+            problem=intent.with_refused_config(problem) if problem is not None else None,
             usage=self._counted.usage.get(key),
             realised=self._counted.realised.get(str(key), _NOTHING),
-            waits_for=waits.get(key, ""),
+            waits_for=farewell.words if farewell is not None else "",
+            held=farewell.held if farewell is not None else None,
         )
 
     def _tell(
@@ -346,5 +418,12 @@ class Reconciler:
                 urgent = known != status["segment"] and is_urgent(found, status)
                 if urgent:
                     self._hurried[found.uid] = status["segment"]
-                patches.append(Patch(key=key, body=body, subresource="status", urgent=urgent))
+                early = is_farewell(found, status)
+                patches.append(
+                    Patch(key=key, body=body, subresource="status", urgent=urgent, early=early)
+                )
         return self._ports.writer.write_rarely(patches)
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"

@@ -16,6 +16,7 @@ import yaml
 
 from danmpy.controller.admission import HEALING_NAMESPACE
 from danmpy.kube.client import KubeClient
+from danmpy.kube.errors import MissingError
 from danmpy.kube.resources import WEBHOOKS
 
 PATH: Final = "/admit"
@@ -100,7 +101,15 @@ def keep_registration(client: KubeClient, registration: Registration, ca_bundle:
         ClashError: somebody changed it meanwhile; look again.
         ClusterError: the API server refuses or does not answer.
     """
-    found = client.get(WEBHOOKS, registration.name)
+    try:
+        found = client.get(WEBHOOKS, registration.name)
+    except MissingError as error:
+        raise MissingError(
+            error.message,
+            hint=f"nothing is judged before it is stored: apply {WEBHOOKS.kind} "
+            f"{registration.name} (deploy/base/webhook.yaml)",
+            subject=error.subject,
+        ) from error
     webhooks = found.get("webhooks") or []
     wanted = [_with_client(webhook, registration, ca_bundle) for webhook in webhooks]
     if wanted == webhooks:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -160,9 +160,44 @@ def render_answer(review: Review, verdict: Verdict) -> dict[str, Any]:
 
 def told_finding(found: Finding) -> str:
     """One finding as a sentence: field, problem, way out."""
-    place = f"{found.path}: " if found.path else ""
     hint = f" ({found.hint})" if found.hint else ""
-    return f"{place}{found.message}{hint}"
+    if not found.path:
+        return f"{found.message}{hint}"
+    field, rest = _split(found)
+    if field:
+        return f"{found.path}{rest}{hint}"
+    return f"{found.path}: {rest}{hint}"
+
+
+def _split(found: Finding) -> tuple[str, str]:
+    """The field with which the message begins, if it does, and the rest of the message.
+
+    Messages name their field, because most who print them say no path; here a path is said.
+    """
+    message = found.message.removesuffix(f" {found.path}")
+    for field in _names(found.path):
+        rest = message.removeprefix(field)
+        if rest != message and rest[:1] in {"", " ", ":", ",", "["}:
+            # The key of a route is what is wrong with it, and said as such once more.
+            again, further = (
+                _split(replace(found, message=rest[2:])) if rest[:2] == ": " else ("", "")
+            )
+            return field, further if again else rest
+    return "", message
+
+
+def _names(path: str) -> Iterator[str]:
+    """What messages call the field at `path`: all of it, its end, or the key of an annotation."""
+    parts = path.split(".")
+    yield from (".".join(parts[first:]) for first in range(len(parts)))
+    if path.endswith("]"):
+        yield path.partition("[")[2][:-1]
+
+
+def _beside(found: Finding) -> str:
+    """The message of one who says the field itself."""
+    _, rest = _split(found)
+    return found.message if rest.startswith(" and ") else rest.lstrip(" :")
 
 
 def _status(review: Review, verdict: Verdict) -> dict[str, Any]:
@@ -208,7 +243,8 @@ def _cause(found: Finding) -> dict[str, str]:
     hint = f" ({found.hint})" if found.hint else ""
     return {
         "reason": found.code,
-        "message": printable(f"{found.message}{hint}"),
+        # Clients put the field before it.
+        "message": printable(f"{_beside(found)}{hint}"),
         "field": printable(found.path),
     }
 

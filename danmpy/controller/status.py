@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from danmpy.api.limits import DYNAMIC_TYPES
+from danmpy.api.rules import bitmaps_of
 from danmpy.api.specs import Condition, ConditionStatus, NetworkSpec
 from danmpy.clock import to_rfc3339
 from danmpy.intent.objects import NetworkObject
 from danmpy.intent.values import Problem
-from danmpy.ipam.nodereports import Realised
+from danmpy.ipam.realised import Realised
 from danmpy.ipam.values import NetworkUsage, PoolUsage
 from danmpy.netwatcher.marks import device_name
 
@@ -19,6 +21,9 @@ Status = dict[str, Any]
 READY: Final = "Ready"
 PARAMETERS_VALID: Final = "ParametersValid"
 IN_USE: Final = "InUse"
+
+TERMINATING: Final = "Terminating"
+"""The reason for which a network that is being deleted is not ready."""
 
 _MESSAGE_MAX: Final = 2048
 """Characters: a status is sent to every node that watches the network."""
@@ -32,7 +37,8 @@ class NetworkFacts:
 
     `network` is resolved, None when its manifest is refused (`rejected`) or it has no segment
     (`problem`). `usage` is None when it could not be read: then what was said of it stays.
-    `waits_for` says of a network that is being deleted what keeps it.
+    `waits_for` says of a network that is being deleted what keeps it, and `held` how many of its
+    addresses are held, which is then asked in every look (None: it was not).
     """
 
     network: NetworkSpec | None = None
@@ -41,6 +47,7 @@ class NetworkFacts:
     usage: NetworkUsage | None = None
     realised: Realised = field(default_factory=lambda: Realised(ready=0, failed=0, attached=0))
     waits_for: str = ""
+    held: int | None = None
 
 
 def compose_status(found: NetworkObject, facts: NetworkFacts, now: int) -> Status:
@@ -50,23 +57,22 @@ def compose_status(found: NetworkObject, facts: NetworkFacts, now: int) -> Statu
     """
     before: Mapping[str, Any] = found.status
     conditions = [
-        *_parameters(facts),
+        *_parameters(found, facts),
         *_ready(found, facts),
         *_in_use(facts, before),
     ]
     network, realised = facts.network, facts.realised
-    known = network is not None
     return {
         "observedGeneration": found.generation,
         "conditions": [_rendered(each, found, now) for each in conditions],
         "device": device_name(network) if network is not None else before.get("device", ""),
         "mtu": (network.mtu or 0) if network is not None else before.get("mtu", 0),
         "segment": _segment(network) if network is not None else before.get("segment") or {},
-        "v4": _pool(facts.usage.v4) if facts.usage and known else before.get("v4", _UNKNOWN_POOL),
-        "v6": _pool(facts.usage.v6) if facts.usage and known else before.get("v6", _UNKNOWN_POOL),
+        "v4": _pool(facts.usage.v4) if facts.usage else before.get("v4", _UNKNOWN_POOL),
+        "v6": _pool(facts.usage.v6) if facts.usage else before.get("v6", _UNKNOWN_POOL),
         "nodesReady": realised.ready,
         "nodesFailed": realised.failed,
-        "realised": f"{realised.ready}/{realised.ready + realised.failed}",
+        "realised": f"{realised.ready}/{realised.reported}",
         "attached": realised.attached,
         "nodes": [
             {
@@ -87,6 +93,9 @@ def patch_of(found: NetworkObject, status: Status) -> Status:
     gone = {key: None for key in found.status if key not in status}
     if not changed and not gone:
         return {}
+    was = found.status.get("segment")
+    if "segment" in changed and isinstance(was, Mapping):
+        changed["segment"] = dict.fromkeys(was) | changed["segment"]  # a merge forgets nothing
     return {"metadata": {"uid": found.uid}, "status": changed | gone}
 
 
@@ -95,9 +104,22 @@ def is_urgent(found: NetworkObject, status: Status) -> bool:
     return not found.status or found.status.get("segment") != status.get("segment")
 
 
-def _parameters(facts: NetworkFacts) -> Iterator[Condition]:
+def is_farewell(found: NetworkObject, status: Status) -> bool:
+    """Does `status` say for the first time that the network is being deleted?"""
+    before = _ready_reason(found.status)
+    return before not in {"", TERMINATING} and _ready_reason(status) == TERMINATING
+
+
+def _ready_reason(status: Mapping[str, Any]) -> str:
+    return next((str(e.get("reason")) for e in _conditions(status) if e["type"] == READY), "")
+
+
+def _parameters(found: NetworkObject, facts: NetworkFacts) -> Iterator[Condition]:
     if not facts.rejected:
-        yield _condition(PARAMETERS_VALID, ConditionStatus.TRUE, "Accepted", "it keeps the rules")
+        words = "it keeps the rules"
+        if ignored := bitmaps_of({"spec": found.spec}):
+            words += f"; DANM's bitmap is ignored ({', '.join(ignored)})"
+        yield _condition(PARAMETERS_VALID, ConditionStatus.TRUE, "Accepted", words)
         return
     words = "; ".join(f"{each.message} ({each.hint})" for each in facts.rejected)
     yield _condition(PARAMETERS_VALID, ConditionStatus.FALSE, facts.rejected[0].code, words)
@@ -107,7 +129,7 @@ def _ready(found: NetworkObject, facts: NetworkFacts) -> Iterator[Condition]:
     realised = facts.realised
     if found.terminating:
         words = facts.waits_for or "it goes as soon as every node has let go of it"
-        yield _condition(READY, ConditionStatus.FALSE, "Terminating", words)
+        yield _condition(READY, ConditionStatus.FALSE, TERMINATING, words)
     elif facts.rejected:
         words = "its manifest breaks rules: see ParametersValid"
         yield _condition(READY, ConditionStatus.FALSE, "ParametersInvalid", words)
@@ -116,10 +138,14 @@ def _ready(found: NetworkObject, facts: NetworkFacts) -> Iterator[Condition]:
         yield _condition(READY, ConditionStatus.FALSE, problem.reason, problem.message)
     elif facts.network is None:
         yield _condition(READY, ConditionStatus.UNKNOWN, "Pending", "its turn has not come yet")
+    elif facts.network.backend in DYNAMIC_TYPES and (
+        facts.network.backend == "sriov" or facts.network.device_pool
+    ):
+        words = "it needs a device plugin, which this release does not talk to: pods are refused"
+        yield _condition(READY, ConditionStatus.FALSE, "NotSupported", words)
     elif realised.failed:
-        total = realised.ready + realised.failed
         first = "; ".join(f"{each.node}: {each.message}" for each in realised.failures[:3])
-        words = f"{realised.failed} of {total} nodes could not realise it: {first}"
+        words = f"{realised.failed} of {realised.reported} nodes could not realise it: {first}"
         yield _condition(READY, ConditionStatus.FALSE, "NodesFailed", words)
     elif not realised.ready:
         words = "no node has reported yet; does the node daemon run?"
@@ -129,14 +155,15 @@ def _ready(found: NetworkObject, facts: NetworkFacts) -> Iterator[Condition]:
 
 
 def _in_use(facts: NetworkFacts, before: Mapping[str, Any]) -> Iterator[Condition]:
-    if facts.usage is None and any(each["type"] == IN_USE for each in _conditions(before)):
+    held = facts.held
+    if held is None and facts.usage is not None:
+        pools = (facts.usage.v4, facts.usage.v6)
+        held = sum(pool.held for pool in pools if pool is not None)
+    if held is None and any(each["type"] == IN_USE for each in _conditions(before)):
         was = next(each for each in _conditions(before) if each["type"] == IN_USE)
         status = ConditionStatus(was["status"])
         yield _condition(IN_USE, status, was.get("reason", ""), was.get("message", ""))
         return
-    usage = facts.usage
-    pools = (usage.v4, usage.v6) if usage else ()
-    held = sum(pool.held for pool in pools if pool is not None)
     attached = facts.realised.attached
     if held or attached:
         words = "pods hold addresses of it" if held else "interfaces of pods are on it"
@@ -170,7 +197,7 @@ def _conditions(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _segment(network: NetworkSpec) -> Status:
     if network.segment is None:
-        return {"parent": network.host_device, "kind": "", "id": 0}
+        return {"parent": network.host_device, "kind": ""}
     segment = network.segment
     return {"parent": segment.parent, "kind": str(segment.kind), "id": segment.id}
 

@@ -31,7 +31,18 @@ from danmpy.errors import HostError, WireError
 
 _log = structlog.get_logger(__name__)
 
-Answer = Callable[[bytes], dict[str, Any]]
+Given = dict[str, Any]
+Work = Callable[[], Given]
+Answer = Callable[[bytes], Given | Work]
+"""The answer to a body; or a function that gives it, when that may take seconds."""
+
+_SLOW_AT_ONCE: Final = 8
+"""Threads for answers that may take seconds: as many as the database has connections for. The
+others of the pool, 40 in all, are left to reviews that wait for nothing."""
+
+_TURN_S: Final = 2.0
+"""Seconds that such an answer waits for its turn: the API server gives up after 5, and with the
+database away the answer itself takes 3."""
 
 BODY_MAX: Final = 3 * 1024 * 1024
 """Bytes. The API server takes no larger request (apiserver, `MaxRequestBodyBytes`), and etcd no
@@ -56,7 +67,11 @@ interpreter for this long: with Python's 5 ms the p99 of reviews was 35 to 45 ms
 
 
 class WebhookServer:
-    """Listens once it has a certificate. `answer` may raise WireError for what is no review."""
+    """Listens once it has a certificate. `answer` may raise WireError for what is no review.
+
+    While the database is away, each review that asks it takes seconds; those of pods, of which a
+    cluster has many more, must not wait for them.
+    """
 
     def __init__(self, endpoint: tuple[str, int], answer: Answer) -> None:
         self._endpoint = endpoint
@@ -65,6 +80,7 @@ class WebhookServer:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._slow = asyncio.Semaphore(_SLOW_AT_ONCE)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
 
@@ -215,16 +231,34 @@ class WebhookServer:
             return PlainTextResponse("the connection is gone\n", 400)
         if body is None:
             return PlainTextResponse(f"a review has at most {BODY_MAX} bytes\n", 413)
-        return await run_in_threadpool(self._respond, body)
+        answer = await run_in_threadpool(self._respond, lambda: self._answer(body))
+        if isinstance(answer, Response):
+            return answer
+        return await self._in_turn(answer)
 
-    def _respond(self, body: bytes) -> Response:
+    async def _in_turn(self, work: Work) -> Response:
         try:
-            answer = self._answer(body)
+            async with asyncio.timeout(_TURN_S):
+                await self._slow.acquire()
+        except TimeoutError:
+            return PlainTextResponse("too many reviews wait for the database\n", 503)
+        try:
+            answer = await run_in_threadpool(self._respond, work)
+        finally:
+            self._slow.release()
+        return answer if isinstance(answer, Response) else await self._in_turn(answer)
+
+    def _respond(self, work: Callable[[], Given | Work]) -> Response | Work:
+        """What `work` gives, as a response unless there is more to do for one."""
+        try:
+            answer = work()
         except WireError as error:
             return PlainTextResponse(f"{error}\n", 400)
         except Exception:  # noqa: BLE001 - the edge: one review must not end the server
             _log.exception("a review could not be judged")
             return PlainTextResponse("this is a defect of danmpy: see the controller's log\n", 500)
+        if callable(answer):
+            return answer
         return Response(json.dumps(answer), media_type="application/json")
 
 

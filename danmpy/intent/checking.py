@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from danmpy.api.annotations import parse_interfaces
+from danmpy.api.annotations import parse_claim, parse_interfaces
+from danmpy.api.profile_rules import quotas_for
 from danmpy.api.specs import InterfaceAsk, NetworkKey, PodSpec
 from danmpy.api.words import nearest
 from danmpy.errors import IntentError
@@ -41,7 +42,7 @@ def check_documents(documents: Sequence[Document]) -> tuple[Problem, ...]:
         for document, workload in zip(documents, workloads, strict=True)
         if workload is None
     ]
-    intent = merge(judged)
+    intent = merge(judged, by_quota=True)
     problems = list(intent.problems)
     pods: dict[str, Judged] = {}
     for one in judged:
@@ -79,10 +80,23 @@ def _judge_workload(document: Document) -> Judged | None:
 
 def _pod_problems(one: Judged, pod: PodSpec, intent: Intent) -> Iterator[Problem]:
     try:
+        parse_claim(pod)
+    except IntentError as error:
+        yield _problem(one, "ClaimInvalid", error.message, error.hint)
+    try:
         asks = parse_interfaces(pod)
     except IntentError as error:
         yield _problem(one, "InterfacesInvalid", error.message, error.hint)
         return
+    limit = quotas_for(intent.tenant_configs, pod.namespace).interfaces_per_pod
+    if limit is not None and len(asks) > limit:
+        yield _problem(
+            one,
+            "QuotaExceeded",
+            f"it asks for {len(asks)} interfaces, and a pod of namespace {pod.namespace} may have "
+            f"{limit} (quotas.interfaces_per_pod)",
+            "ask for fewer, or raise the quota in its TenantConfigs",
+        )
     if not intent.networks and not intent.rejected:
         return  # the networks are elsewhere
     for index, ask in enumerate(asks):

@@ -7,25 +7,27 @@ server is asked itself when no watch has told of it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from danmpy.api.annotations import default_networks, parse_interfaces
-from danmpy.api.specs import NetworkKey, NetworkKind, PodSpec
+from danmpy.api.annotations import default_networks
+from danmpy.api.specs import InterfaceAsk, NetworkKey, NetworkKind, PodSpec
 from danmpy.clock import monotonic
-from danmpy.errors import DanmpyError, IntentError, NotReadyError
+from danmpy.errors import DanmpyError, NotReadyError
 from danmpy.intent.objects import (
+    Cause,
     Entry,
     NetworkObject,
     ObjectCache,
     ObjectKey,
     judge_object,
     key_of,
+    problems_of,
 )
 from danmpy.intent.parse import merge
 from danmpy.intent.remembering import Memory
-from danmpy.intent.values import Intent, PodKey
+from danmpy.intent.values import Intent, PodKey, Problem
 from danmpy.intent.watching import Notify
 from danmpy.kube.client import KubeClient, Object, Scope
 from danmpy.kube.errors import MissingError, UnreachableError
@@ -63,6 +65,8 @@ _WISHES: Final = (TENANT_CONFIGS, CLUSTER_NETWORKS, DANM_NETS, TENANT_NETWORKS, 
 class ClusterSource:
     """The wishes in a cluster, the pods of `node_name` only; None: those of all nodes.
 
+    Without `pods` none is listed or followed, nor what delegates are configured by: `read_for` asks
+    for the one pod that it is called for.
     `keep_status`: keep whole networks for `network_objects`. Every method may be called from every
     thread.
     """
@@ -71,7 +75,8 @@ class ClusterSource:
         self,
         client: KubeClient,
         *,
-        node_name: str | None,
+        node_name: str | None = None,
+        pods: bool = True,
         keep_status: bool = False,
         pace: Pace | None = None,
     ) -> None:
@@ -82,8 +87,10 @@ class ClusterSource:
         """Guards all that follows, and tells of every change of it."""
         self._caches = {
             resource: ObjectCache(resource, keep_status=keep_status)
-            for resource in (*_WISHES, PODS, NADS)
+            for resource in (*_WISHES, *((PODS, NADS) if pods else ()))
         }
+        self._whole = [cache for kind, cache in self._caches.items() if kind is not NADS]
+        """Those without which not everything is known."""
         self._memory = Memory()
         self._wishes: Intent | None = None
         self._intent: Intent | None = None
@@ -114,19 +121,24 @@ class ClusterSource:
             self._wishes = self._memory.completed(merge(judged))
             self._intent = None
         if self._intent is None:
-            pods = merge(self._caches[PODS].judged())
-            whole = [self._caches[kind] for kind in (*_WISHES, PODS)]
+            pods = merge(self._caches[PODS].judged() if PODS in self._caches else ())
+            unread = problems_of(self._whole, self._client.server)
             self._intent = replace(
                 self._wishes,
                 pods=pods.pods,
-                problems=(
-                    *(cache.problem for cache in whole if cache.problem is not None),
-                    *self._wishes.problems,
-                    *pods.problems,
-                ),
-                complete=all(cache.is_whole for cache in whole),
+                problems=(*unread, *self._wishes.problems, *pods.problems),
+                complete=all(cache.is_whole for cache in self._whole),
             )
         return self._intent
+
+    def waits_for(self) -> str:
+        """Why the wishes of this cluster are not known yet; empty once each kind was listed.
+
+        Then they stay known, whatever happens to the server.
+        """
+        with self._changed:
+            late = [self._caches[kind] for kind in _WISHES if not self._caches[kind].listed]
+            return "; ".join(map(str, problems_of(late, self._client.server)))
 
     def network_objects(self) -> Mapping[NetworkKey, NetworkObject]:
         """The networks as they were heard last, accepted or not; with `keep_status` only."""
@@ -139,15 +151,16 @@ class ClusterSource:
             }
 
     def nads(self) -> Mapping[ObjectKey, str]:
-        """The configuration in each NetworkAttachmentDefinition; empty without that kind."""
+        """The configuration in each NetworkAttachmentDefinition; none without that kind or pods."""
         with self._changed:
-            return {key: entry.config for key, entry in self._caches[NADS].entries.items()}
+            cache = self._caches.get(NADS)
+            return {} if cache is None else {k: each.config for k, each in cache.entries.items()}
 
     def _list_all(self) -> None:
-        """List everything once. A server that does not answer is not asked six times."""
+        """List everything once. A server that does not answer is not asked seven times."""
         away: DanmpyError | None = None
-        for kind in (*_WISHES, PODS, NADS):
-            sink = _Sink(self._caches[kind], self._change)
+        for kind, cache in self._caches.items():
+            sink = _Sink(cache, self._change)
             try:
                 if away is not None:
                     raise away
@@ -211,28 +224,53 @@ class ClusterSource:
     def read_for(self, namespace: str, name: str, uid: str) -> Intent:
         """As `read`, and about this pod as the API server has it when no watch has told of it.
 
-        A network that the pod names and that exists is waited for, up to `WAIT_S`.
+        Raises:
+            ClusterError: the API server had to be asked and did not answer.
+        """
+        intent = self.read()
+        pod = intent.pods.get((namespace, name))
+        if pod is not None and (not uid or pod.is_uid(uid)):
+            return intent
+        pod = self._live_pod(namespace, name)
+        self._wake()
+        return _with_pod(intent, (namespace, name), pod)
+
+    def with_pod(self, intent: Intent, key: PodKey) -> Intent:
+        """`intent` with one pod as the API server has it now; what goes wrong is a problem of it.
+
+        For who has just read `intent`: a server that was away then is not asked again.
+        """
+        with self._changed:
+            if any(cache.cause is Cause.AWAY for cache in self._whole if not cache.is_whole):
+                return intent
+        try:
+            return _with_pod(intent, key, self._live_pod(*key))
+        except DanmpyError as error:
+            problem = Problem(
+                where="",
+                subject=PODS.subject(*key),
+                code="PodUnread",
+                message=error.message,
+                hint=error.hint,
+            )
+            return replace(intent, problems=(*intent.problems, problem), complete=False)
+
+    def hear(self, intent: Intent, pod: PodSpec, asks: Sequence[InterfaceAsk]) -> Intent:
+        """`intent`, with the networks that `pod` asks for and that no watch has told of yet: one
+        that exists is waited for, up to `WAIT_S`.
 
         Raises:
             ClusterError: the API server had to be asked and did not answer.
             NotReadyError: a network of the pod exists, and no watch has told of it in time.
         """
-        intent = self.read()
-        pod = intent.pods.get((namespace, name))
-        if pod is None or (uid and not pod.is_uid(uid)):
-            pod = self._live_pod(namespace, name)
-            self._wake()
-            intent = _with_pod(intent, (namespace, name), pod)
-        if pod is None:
-            return intent
         if not self._watching:
             return intent
-        unheard = [key for key in _unheard(pod, intent) if self._is_there(key)]
+        unheard = [key for key in _unheard(pod, asks, intent) if self._is_there(key)]
         if not unheard:
             return intent
         self._wake()
         self._await(unheard, pod)
-        return _with_pod(self.read(), (namespace, name), pod)
+        return _with_pod(self.read(), (pod.namespace, pod.name), pod)
 
     def _live_pod(self, namespace: str, name: str) -> PodSpec | None:
         if not namespace or not name:
@@ -287,12 +325,8 @@ def _with_pod(intent: Intent, key: PodKey, pod: PodSpec | None) -> Intent:
     return replace(intent, pods=others if pod is None else {**others, key: pod})
 
 
-def _unheard(pod: PodSpec, intent: Intent) -> Iterator[NetworkKey]:
-    """The networks of `pod` that are not in `intent`; a pod that names none gets the default."""
-    try:
-        asks = parse_interfaces(pod)
-    except IntentError:  # the pod is refused for that, whatever its networks are
-        return
+def _unheard(pod: PodSpec, asks: Sequence[InterfaceAsk], intent: Intent) -> Iterator[NetworkKey]:
+    """The networks of `pod` that are not in `intent`; a pod that asks for none gets the default."""
     known = intent.networks.keys() | intent.rejected.keys()
     if asks:
         yield from dict.fromkeys(ask.network for ask in asks if ask.network not in known)
@@ -329,8 +363,7 @@ class _Sink:
 
     def fail(self, error: DanmpyError, *, missing: bool, forget: bool = False) -> None:
         """The objects cannot be followed now; `forget`: nothing will follow what was read."""
-        words = str(error)
         self._change(
             self._cache.resource,
-            lambda: self._cache.set_failure(words, missing=missing, forget=forget),
+            lambda: self._cache.set_failure(error, missing=missing, forget=forget),
         )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from danmpy.api.specs import InterfaceAsk, PodSpec
 from danmpy.clock import Clock, wall_clock
 from danmpy.intent.documents import MAX_BYTES, read_documents, too_large
 from danmpy.intent.listing import Listing, Stamp, list_folder
@@ -79,6 +80,11 @@ class FolderSource:
     def read_for(self, namespace: str, name: str, uid: str) -> Intent:
         """As `read`: a folder is always read whole, and has no pod that it does not show."""
         return self.read()
+
+    def hear(self, intent: Intent, pod: PodSpec, asks: Sequence[InterfaceAsk]) -> Intent:
+        """`intent`: a folder has no network that it does not show."""
+        del pod, asks
+        return intent
 
     def watch(self, on_change: Notify, stop: threading.Event) -> None:
         """Call `on_change` at once, and soon after every change until `stop` is set; blocks.
@@ -154,7 +160,7 @@ class FolderSource:
 
 def _merge(files: Mapping[str, _File], listing: Listing) -> Intent:
     ordered = [files[name] for name in sorted(files, key=lambda name: name.split("/"))]
-    intent = merge(_all_judged(ordered))
+    intent = merge(_all_judged(ordered), by_quota=True)
     broken = tuple(file.problem for file in ordered if file.problem is not None)
     told = all(file.judged is not None for file in ordered)
     # A part that cannot be listed may hold more than what was seen of it before; the missing

@@ -6,16 +6,19 @@ managed fields and statuses weigh.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 from danmpy.api.specs import NetworkKey
 from danmpy.api.words import printable
+from danmpy.errors import DanmpyError
 from danmpy.intent.documents import Document
 from danmpy.intent.parse import Judged, judge_document
 from danmpy.intent.values import PodKey, Problem
-from danmpy.kube.resources import Resource
+from danmpy.kube.errors import DeniedError, RefusedError
+from danmpy.kube.resources import TENANT_CONFIGS, Resource
 
 ObjectKey = PodKey
 """Namespace (empty for kinds without) and name."""
@@ -41,17 +44,21 @@ class Entry:
 
     `segment` is ``status.segment``: written when an assignment was made, which the nodes wait for.
     `kept` is the object for who writes it; `config` the text of a NetworkAttachmentDefinition.
+    `created` is when a TenantConfig was made: of two that clash the older one counts.
     """
 
     resource_version: str
     judged: Judged
+    created: str = ""
     segment: Any = None
     kept: NetworkObject | None = None
     config: str = ""
 
     def asks_like(self, other: Entry | None) -> bool:
         """Would a look find the same?"""
-        if other is None or self.judged != other.judged or self.segment != other.segment:
+        if other is None or self.judged != other.judged:
+            return False
+        if (self.segment, self.created) != (other.segment, other.created):
             return False
         mine, others = self.kept, other.kept
         return mine is others or (
@@ -68,11 +75,18 @@ def key_of(body: Mapping[str, Any]) -> ObjectKey:
     return metadata.get("namespace", ""), metadata["name"]
 
 
+def created_at(body: Mapping[str, Any]) -> str:
+    """When the API server made an object, as text that sorts by it (RFC 3339, UTC, seconds)."""
+    created = body["metadata"].get("creationTimestamp")
+    return created if isinstance(created, str) else ""
+
+
 def judge_object(resource: Resource, body: dict[str, Any]) -> Judged:
     """The verdict on one object of the API server."""
     namespace, name = key_of(body)
     typed = {"kind": resource.kind, "apiVersion": resource.api_version} | body
-    return judge_document(Document(where=resource.subject(namespace, name), body=typed))
+    where = resource.subject(namespace, name)
+    return judge_document(Document(where=where, body=typed), stored=True)
 
 
 def entry_of(resource: Resource, body: dict[str, Any], *, keep_status: bool) -> Entry:
@@ -86,6 +100,7 @@ def entry_of(resource: Resource, body: dict[str, Any], *, keep_status: bool) -> 
     return Entry(
         resource_version=metadata["resourceVersion"],
         judged=judged,
+        created=created_at(body) if resource is TENANT_CONFIGS else "",
         segment=status.get("segment") if is_network and isinstance(status, Mapping) else None,
         kept=_kept(judged.network, body) if keep_status and judged.network is not None else None,
         config=config if isinstance(config, str) else "",
@@ -106,6 +121,16 @@ def _kept(key: NetworkKey, body: dict[str, Any]) -> NetworkObject:
     )
 
 
+class Cause(Enum):
+    """What keeps a kind away, mostly together with others."""
+
+    NOT_YET = "nothing was heard of it so far"
+    AWAY = "the server does not answer, or not to us"
+    DENIED = "we may not read it"
+    REFUSED = "the server does not like the question"
+    MISSING = "the server does not know the kind"
+
+
 class ObjectCache:
     """The objects of one kind. Not locked: its owner is."""
 
@@ -114,7 +139,7 @@ class ObjectCache:
         self.entries: dict[ObjectKey, Entry] = {}
         self.listed = False
         self.missing = False
-        self.failure = ""
+        self.failure: DanmpyError | None = None
         self._keep_status = keep_status
 
     def read(self, body: dict[str, Any]) -> tuple[ObjectKey, Entry]:
@@ -129,7 +154,7 @@ class ObjectCache:
     def set_all(self, entries: dict[ObjectKey, Entry]) -> bool:
         """These are all; does that ask for a look?"""
         before, was_whole = self.entries, self.is_whole
-        self.entries, self.listed, self.missing, self.failure = entries, True, False, ""
+        self.entries, self.listed, self.missing, self.failure = entries, True, False, None
         same = before.keys() == entries.keys() and all(
             entry.asks_like(before[key]) for key, entry in entries.items()
         )
@@ -147,11 +172,11 @@ class ObjectCache:
         """As `set_all`, for one that is gone."""
         return self.entries.pop(key, None) is not None
 
-    def set_failure(self, words: str, *, missing: bool, forget: bool) -> bool:
+    def set_failure(self, error: DanmpyError, *, missing: bool, forget: bool) -> bool:
         """They cannot be read now; does that ask for a look? Not when they were before: what was
         heard last holds, unless it is to be forgotten."""
         before = self.problem
-        self.failure = words
+        self.failure = error
         self.missing = self.missing or missing
         self.listed = self.listed and not forget
         return self.problem != before
@@ -159,20 +184,22 @@ class ObjectCache:
     @property
     def problem(self) -> Problem | None:
         """Why not every object is known; None when all are."""
-        if self.is_whole:
-            return None
-        code, hint = "KindUnread", "it is tried again"
-        message = printable(self.failure) or "it was not listed yet"
-        if self.missing:
-            code, hint = "KindNotServed", "apply the CRDs: `danmpy crds | kubectl apply -f -`"
-            message = "the API server does not know this kind"
-        return Problem(
-            where=self.resource.path(),
-            subject=self.resource.kind,
-            code=code,
-            message=message,
-            hint=hint,
-        )
+        return None if self.is_whole else _problem([self], "")
+
+    @property
+    def cause(self) -> Cause:
+        """What keeps it from being whole."""
+        match self.failure:
+            case _ if self.missing:
+                return Cause.MISSING
+            case None:
+                return Cause.NOT_YET
+            case DeniedError(status=403):
+                return Cause.DENIED
+            case RefusedError():
+                return Cause.REFUSED
+            case _:
+                return Cause.AWAY
 
     @property
     def is_whole(self) -> bool:
@@ -180,5 +207,39 @@ class ObjectCache:
         return self.listed and not self.missing
 
     def judged(self) -> Iterator[Judged]:
-        """The verdicts in the order of namespace and name."""
-        return (self.entries[key].judged for key in sorted(self.entries))
+        """The verdicts in the order of namespace and name, TenantConfigs by their age first."""
+        entries = self.entries
+        return (
+            entries[key].judged for key in sorted(entries, key=lambda k: (entries[k].created, k))
+        )
+
+
+def problems_of(caches: Iterable[ObjectCache], server: str) -> tuple[Problem, ...]:
+    """Why not every object is known: one problem a cause, however many kinds it keeps away.
+
+    `server` is where the API server listens.
+    """
+    groups: dict[Cause, list[ObjectCache]] = {}
+    for cache in caches:
+        if not cache.is_whole:
+            groups.setdefault(cache.cause, []).append(cache)
+    if len(groups) > 1:
+        groups.pop(Cause.NOT_YET, None)  # what keeps the others is what these wait for
+    return tuple(_problem(group, server) for group in groups.values())
+
+
+def _problem(caches: Sequence[ObjectCache], server: str) -> Problem:
+    """One problem of kinds that are kept away by one cause; an outage is the server's problem."""
+    first = caches[0]
+    failure = first.failure
+    kinds = ", ".join(cache.resource.kind for cache in caches)
+    where = first.resource.path() if len(caches) == 1 else ""
+    code, message, hint = "KindUnread", "it was not listed yet", "it is tried again"
+    if first.missing:
+        code, hint = "KindNotServed", "apply the CRDs: `danmpy crds | kubectl apply -f -`"
+        message = f"the API server does not know th{'is kind' if where else 'ese kinds'}"
+    elif failure is not None:
+        message, hint = printable(failure.message), failure.hint
+        if first.cause is Cause.AWAY:
+            where, kinds = "", f"API server {server}".strip()
+    return Problem(where=where, subject=kinds, code=code, message=message, hint=hint)

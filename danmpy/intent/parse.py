@@ -22,7 +22,7 @@ from danmpy.api.nodes import (
     observed_vteps,
     parse_vteps,
 )
-from danmpy.api.profile_rules import judge_tenant_config, overlaps
+from danmpy.api.profile_rules import judge_tenant_config, overlaps, quotas_for
 from danmpy.api.rules import judge_network
 from danmpy.api.specs import (
     NetworkKey,
@@ -84,6 +84,7 @@ class _Object:
     name: str
     metadata: Mapping[str, Any]
     body: Mapping[str, Any]
+    stored: bool
 
     @property
     def subject(self) -> str:
@@ -103,13 +104,19 @@ class _Object:
         return tuple(self.problem(f.code, f.message, f.hint) for f in findings)
 
 
-def parse_documents(documents: Sequence[Document]) -> Intent:
-    """Everything that `documents` want, and what was refused with its reasons. Never raises."""
-    return merge(judge_document(document) for document in documents)
+def parse_documents(documents: Sequence[Document], *, stored: bool = False) -> Intent:
+    """Everything that `documents` want, and what was refused with its reasons. Never raises.
+
+    `stored` as in `judge_document`.
+    """
+    return merge(judge_document(document, stored=stored) for document in documents)
 
 
-def judge_document(document: Document) -> Judged:
-    """One manifest by all rules that need no other object. Never raises."""
+def judge_document(document: Document, *, stored: bool = False) -> Judged:
+    """One manifest by all rules that need no other object. Never raises.
+
+    `stored`: an API server keeps it, so what DANM writes into objects may be in it.
+    """
     body = document.body
     if not isinstance(body, Mapping) or not isinstance(body.get("kind"), str):
         return _untold(document, "KindMissing", "it has no kind", "write apiVersion and kind")
@@ -131,7 +138,7 @@ def judge_document(document: Document) -> Judged:
             ),
             told=group not in GROUPS,
         )
-    named = _parse_identity(document, kind, body)
+    named = _parse_identity(document, kind, body, stored=stored)
     if isinstance(named, Judged):
         return named
     problems = tuple(_judge_identity(named))
@@ -140,8 +147,11 @@ def judge_document(document: Document) -> Judged:
     return _JUDGES[kind](named, problems)
 
 
-def merge(judged: Iterable[Judged]) -> Intent:
+def merge(judged: Iterable[Judged], *, by_quota: bool = False) -> Intent:
     """The verdicts of single manifests put together; of two with one name the first counts.
+
+    `by_quota`: networks that go beyond the quota of their namespace are refused, the last ones
+    first. Not in a cluster: there the API server knew who came last, and asked admission.
 
     The order is the order of the files' names, so that every reading of a folder agrees. The
     first counts also when it is refused: correcting it must not change whose object this is.
@@ -155,6 +165,8 @@ def merge(judged: Iterable[Judged]) -> Intent:
         if one.subject:
             seen[one.subject] = one.where
         gathered.add(one)
+    if by_quota:
+        gathered.refuse_beyond_quota()
     return Intent(
         networks=gathered.networks,
         rejected=gathered.rejected,
@@ -179,6 +191,7 @@ class _Gathered:
         self.nodes: list[NodeSpec] = []
         self.problems: list[Problem] = []
         self.complete = True
+        self._places: dict[NetworkKey, str] = {}
 
     def add(self, one: Judged) -> None:
         self.problems += one.problems
@@ -186,6 +199,7 @@ class _Gathered:
         match one.value:
             case NetworkSpec():
                 self.networks[one.value.key] = one.value
+                self._places[one.value.key] = one.where
             case PodSpec():
                 self.pods[one.value.namespace, one.value.name] = one.value
             case NodeSpec():
@@ -195,6 +209,30 @@ class _Gathered:
             case None if one.network is not None:
                 self.rejected[one.network] = one.problems
                 self.claims |= one.claims
+
+    def refuse_beyond_quota(self) -> None:
+        """The networks of each namespace count in the order in which they came."""
+        counts: dict[str, int] = {}
+        for key in tuple(self.networks):
+            limit = quotas_for(self.configs, key.namespace).networks
+            count = counts[key.namespace] = counts.get(key.namespace, 0) + 1
+            if not key.namespace or limit is None or count <= limit:
+                continue
+            self.rejected[key] = (
+                Problem(
+                    where=self._places[key],
+                    subject=str(key),
+                    code="QuotaExceeded",
+                    message=f"namespace {key.namespace} may have {limit} networks "
+                    f"(quotas.networks), and this is number {count}",
+                    hint="delete a network, or raise quotas.networks of its TenantConfigs",
+                ),
+            )
+            self.problems += self.rejected[key]
+            refused = self.networks.pop(key)
+            if refused.segment is not None and key.kind is not NetworkKind.TENANT:
+                # Its pods may still be on it (`_claims`).
+                self.claims.add(refused.segment)
 
     def _add_config(self, one: Judged, config: TenantConfigSpec) -> None:
         findings = tuple(overlaps(self.configs, config))
@@ -231,7 +269,9 @@ def _untold(document: Document, code: str, message: str, hint: str) -> Judged:
     return Judged(where=document.where, problems=(problem,), told=False)
 
 
-def _parse_identity(document: Document, kind: str, body: Mapping[str, Any]) -> _Object | Judged:
+def _parse_identity(
+    document: Document, kind: str, body: Mapping[str, Any], *, stored: bool
+) -> _Object | Judged:
     metadata = body.get("metadata")
     if not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str):
         return _untold(
@@ -261,6 +301,7 @@ def _parse_identity(document: Document, kind: str, body: Mapping[str, Any]) -> _
         name=name,
         metadata=metadata,
         body=body,
+        stored=stored,
     )
 
 
@@ -283,7 +324,8 @@ def _judge_identity(named: _Object) -> Iterator[Problem]:
 def _judge_network(named: _Object, problems: tuple[Problem, ...]) -> Judged:
     key = NetworkKey(kind=NetworkKind(named.kind), namespace=named.namespace, name=named.name)
     uid = named.metadata.get("uid")
-    verdict = judge_network(key, uid if isinstance(uid, str) and uid else str(key), named.body)
+    uid = uid if isinstance(uid, str) and uid else str(key)
+    verdict = judge_network(key, uid, named.body, stored=named.stored)
     problems += named.problems(verdict.findings)
     network = verdict.network
     if network is not None and named.metadata.get("deletionTimestamp"):
@@ -323,7 +365,7 @@ def _claims(named: _Object) -> Iterator[SegmentKey]:
 
 
 def _judge_config(named: _Object, problems: tuple[Problem, ...]) -> Judged:
-    verdict = judge_tenant_config(named.name, named.body)
+    verdict = judge_tenant_config(named.name, named.body, stored=named.stored)
     problems += named.problems(verdict.findings)
     return Judged(
         where=named.where,
@@ -351,7 +393,7 @@ def _judge_pod(named: _Object, problems: tuple[Problem, ...]) -> Judged:
                     named.problem(
                         "AnnotationInvalid",
                         f"annotation {key} is no text",
-                        f"put its JSON into text: {key}: |",
+                        "put it in quotes, or its JSON into text: |",
                     ),
                 )
     config_hash = written.get(CONFIG_HASH)
@@ -363,8 +405,20 @@ def _judge_pod(named: _Object, problems: tuple[Problem, ...]) -> Judged:
         labels={k: v for k, v in _mapping(named.metadata.get("labels")).items() if _texts(k, v)},
         annotations=annotations,
         config_hash=config_hash if isinstance(config_hash, str) else "",
+        stateful=_is_stateful(named.metadata.get("ownerReferences")),
     )
     return Judged(where=named.where, subject=named.subject, value=pod, problems=problems)
+
+
+def _is_stateful(owners: object) -> bool:
+    """Is the controller among these ownerReferences a StatefulSet?"""
+    return isinstance(owners, Sequence) and any(
+        isinstance(owner, Mapping)
+        and owner.get("controller") is True
+        and owner.get("kind") == "StatefulSet"
+        and str(owner.get("apiVersion", "")).startswith("apps/")
+        for owner in owners
+    )
 
 
 def _judge_node(named: _Object, problems: tuple[Problem, ...]) -> Judged:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from danmpy.api.specs import (
+    Condition,
     NetworkKey,
     NetworkSpec,
     NodeSpec,
@@ -13,6 +15,11 @@ from danmpy.api.specs import (
     SegmentKey,
     TenantConfigSpec,
 )
+
+NO_TENANT_CONFIG: Final = "NoTenantConfig"
+"""The reason of `ipam.profiles` for a TenantNetwork that no TenantConfig counts for."""
+
+_CONFIG: Final = "TenantConfig/"
 
 PodKey = tuple[str, str]
 """Namespace and name of a pod."""
@@ -57,3 +64,22 @@ class Intent:
     nodes: tuple[NodeSpec, ...] = ()
     problems: tuple[Problem, ...] = ()
     complete: bool = True
+
+    @property
+    def refused_configs(self) -> tuple[Problem, ...]:
+        """What is wrong with the TenantConfigs that do not count."""
+        accepted = {f"{_CONFIG}{config.name}" for config in self.tenant_configs}
+        return tuple(
+            problem
+            for problem in self.problems
+            if problem.subject.startswith(_CONFIG) and problem.subject not in accepted
+        )
+
+    def with_refused_config(self, problem: Condition) -> Condition:
+        """`problem` of a TenantNetwork, in words that name the TenantConfig whose refusal it is."""
+        refused = self.refused_configs
+        if problem.reason != NO_TENANT_CONFIG or not refused:
+            return problem
+        first = refused[0]
+        words = f"{first.subject} is refused: {first.message} ({first.hint})"
+        return replace(problem, message=f"no TenantConfig serves the namespace now, and {words}")

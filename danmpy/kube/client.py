@@ -305,6 +305,11 @@ class KubeClient:
             return False
         return True
 
+    @property
+    def server(self) -> str:
+        """Where the API server listens, for messages."""
+        return self._access.host
+
     def close(self) -> None:
         """Close the connections that nothing uses now."""
         with self._lock:
@@ -417,5 +422,9 @@ def _joined(pages: Iterator[Listing]) -> Listing:
 
 
 def _words(error: Exception) -> str:
-    """What went wrong, without the address of an object that the library puts before its words."""
-    return str(error).rpartition(">: ")[2] or type(error).__name__
+    """What went wrong, without the object that the library puts before its words."""
+    words = str(error).rpartition(">: ")[2] or type(error).__name__
+    return _OBJECT.sub("", words)
+
+
+_OBJECT: Final = re.compile(r"^HTTPS?Connection(Pool)?\(host=[^)]*\): ")

@@ -8,6 +8,7 @@ anybody else could have waited that long.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +24,9 @@ from danmpy.kube.resources import LEASES
 _log = structlog.get_logger(__name__)
 
 _CLOSE_S: Final = 10.0
+
+_HOST_MAX: Final = 64
+"""Characters, as the kernel has them (include/uapi/linux/utsname.h); some servers take more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,14 @@ class Candidacy:
     namespace: str
     lease: str
     identity: str
+
+
+def unique_identity(host: str, pid: int) -> str:
+    """A name that no other replica has, nor an earlier process of this one.
+
+    Host and process id are for people: two pods on one host network may have both alike.
+    """
+    return f"{host[:_HOST_MAX]}-{pid}-{secrets.token_hex(4)}"
 
 
 class LeaderElection:

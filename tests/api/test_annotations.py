@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danmpy.api.annotations import ANNOTATIONS, default_networks, parse_interfaces
+from danmpy.api.annotations import ANNOTATIONS, default_networks, parse_claim, parse_interfaces
 from danmpy.api.specs import AddressAsk, AddressMode, InterfaceAsk, NetworkKey, NetworkKind, PodSpec
 from danmpy.errors import IntentError
 
-OLD, NEW, NPWG = ANNOTATIONS
+OLD, NEW, NPWG, CLAIM = ANNOTATIONS
 
 
 def pod(**annotations: str) -> PodSpec:
@@ -281,3 +281,25 @@ def test_the_default_network_is_looked_for_in_danms_order() -> None:
         "TenantNetwork/blue/default",
         "ClusterNetwork/default",
     ]
+
+
+@pytest.mark.parametrize(
+    ("stateful", "written", "claim"),
+    [
+        (False, None, ""),
+        (True, None, "web-0"),
+        (False, "vm-7", "vm-7"),
+        (True, "vm-7", "vm-7"),
+    ],
+)
+def test_the_claim_of_a_pod(stateful: bool, written: str | None, claim: str) -> None:
+    annotations = {} if written is None else {CLAIM: written}
+    spec = PodSpec(namespace="blue", name="web-0", annotations=annotations, stateful=stateful)
+
+    assert parse_claim(spec) == claim
+
+
+@pytest.mark.parametrize("written", ["", "VM", "a.b", "-a", "a" * 64, "a/b", "a b"])
+def test_a_claim_is_a_label(written: str) -> None:
+    with pytest.raises(IntentError, match=r"danm\.k8s\.io/claim: .* is no name of a claim"):
+        parse_claim(PodSpec(namespace="blue", name="web-0", annotations={CLAIM: written}))

@@ -139,3 +139,16 @@ def test_ranges_are_those_that_the_limits_say() -> None:
     options = schema("DanmNet")["properties"]["spec"]["properties"]["Options"]["properties"]
     assert (options["vlan"]["maximum"], options["vxlan"]["maximum"]) == (4094, 16_777_215)
     assert (options["mtu"]["minimum"], options["mtu"]["maximum"]) == (68, 65_535)
+
+
+@pytest.mark.parametrize("kind", sorted(CRDS))
+def test_an_apply_over_danms_kinds_leaves_no_unknown_fields_preserved(kind: str) -> None:
+    """DANM's are v1beta1, where `preserveUnknownFields` is true unless somebody says otherwise."""
+    assert CRDS[kind]["spec"]["preserveUnknownFields"] is False
+
+
+@pytest.mark.parametrize("kind", sorted(CRDS))
+def test_no_column_shows_only_the_first_of_a_list(kind: str) -> None:
+    """The server prints the first result of a path alone (apiextensions, tableconvertor)."""
+    for column in CRDS[kind]["spec"]["versions"][0]["additionalPrinterColumns"]:
+        assert "[*]" not in column["jsonPath"], column

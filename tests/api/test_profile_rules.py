@@ -5,8 +5,14 @@ from typing import Any
 import pytest
 
 from danmpy.api.addresses import TextError
-from danmpy.api.profile_rules import judge_tenant_config, overlaps, parse_ids, serving
-from danmpy.api.specs import HostDeviceProfile, SegmentKind, TenantConfigSpec
+from danmpy.api.profile_rules import (
+    judge_tenant_config,
+    overlaps,
+    parse_ids,
+    quotas_for,
+    serving,
+)
+from danmpy.api.specs import HostDeviceProfile, QuotaSpec, SegmentKind, TenantConfigSpec
 from support.manifests import config_manifest
 
 VXLAN = {"name": "ens4", "vniType": "vxlan", "vniRange": "700-799"}
@@ -179,3 +185,42 @@ def test_a_namespace_that_is_named_uses_only_what_names_it() -> None:
     assert names("red") == ["b"]
     assert names("green") == ["a", "c"]
     assert serving(configs[:1], "green") == ()
+
+
+def test_quotas_become_values_and_are_enough_for_a_config() -> None:
+    config = accepted(quotas={"addresses": 0, "interfaces_per_pod": 4})
+
+    assert config.quotas == QuotaSpec(addresses=0, interfaces_per_pod=4)
+    assert accepted(VXLAN).quotas == QuotaSpec()
+    assert codes(quotas={}) == [("ConfigEmpty", "hostDevices")]
+
+
+@pytest.mark.parametrize(
+    ("quotas", "code", "path"),
+    [
+        ({"addresses": -1}, "OutOfRange", "quotas.addresses"),
+        ({"interfaces_per_pod": 0}, "OutOfRange", "quotas.interfaces_per_pod"),
+        ({"networks": "3"}, "TypeWrong", "quotas.networks"),
+        ({"networks": True}, "TypeWrong", "quotas.networks"),
+        ({"adresses": 3}, "FieldUnknown", "quotas.adresses"),
+        ([], "TypeWrong", "quotas"),
+    ],
+)
+def test_a_quota_is_a_number_of_a_known_kind(quotas: Any, code: str, path: str) -> None:
+    assert codes(VXLAN, quotas=quotas) == [(code, path)]
+
+
+def test_of_several_configs_that_count_the_smallest_quota_of_each_kind_does() -> None:
+    def config(name: str, *namespaces: str, **quotas: int) -> TenantConfigSpec:
+        served = frozenset(namespaces) or None
+        return TenantConfigSpec(name=name, namespaces=served, quotas=QuotaSpec(**quotas))
+
+    configs = [
+        config("a", "blue", addresses=9, networks=2),
+        config("b", "blue", addresses=5, interfaces_per_pod=3),
+        config("c", addresses=1),
+    ]
+
+    assert quotas_for(configs, "blue") == QuotaSpec(addresses=5, networks=2, interfaces_per_pod=3)
+    assert quotas_for(configs, "red") == QuotaSpec(addresses=1)
+    assert quotas_for(configs[:2], "red") == QuotaSpec()

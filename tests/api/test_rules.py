@@ -264,3 +264,24 @@ def test_pools_of_good_manifests_are_sound(
     assert_sound(spec.v4)
     base = bounds(spec.v4.subnet)[0]
     assert {v - base for a, b in spec.v4.excluded for v in range(a, b + 1)} == set(exclude)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ({"vxlan": 900}, {}, "vxlan is taken away (it was 900)"),
+        ({}, {"vxlan": 900}, "vxlan changes from unset to 900"),
+        ({"vxlan": 900}, {"vxlan": 901}, "vxlan changes from 900 to 901"),
+    ],
+)
+def test_a_change_is_told_without_the_words_of_a_program(
+    old: dict[str, Any], new: dict[str, Any], words: str
+) -> None:
+    (found,) = judge_update(C, network_manifest(**old), network_manifest(**new), in_use=True)
+    assert found.message == words
+
+
+def test_the_tables_that_are_left_to_people_are_all_named() -> None:
+    (found,) = judge_network(key(C), "", network_manifest(rt_tables=254)).findings
+    assert found.hint == "use a table from 1 to 252, or from 256 up"
+    assert codes(rt_tables=256) == []

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danmpy.api.words import (
+    counted,
     is_file_name,
     is_link_name,
     is_link_prefix,
@@ -72,3 +73,17 @@ def test_printable_text_can_be_shown_and_encoded(text: str) -> None:
 def test_printable_leaves_good_text_alone() -> None:
     assert printable("größe 5") == "größe 5"
     assert printable("a\x1b[31m\ud800") == "a\\x1b[31m\\ud800"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (0, "address", "0 addresses"),
+        (1, "address", "1 address"),
+        (2, "address", "2 addresses"),
+        (1, "interface", "1 interface"),
+        (3, "interface", "3 interfaces"),
+    ],
+)
+def test_things_are_counted_as_people_write_them(number: int, noun: str, text: str) -> None:
+    assert counted(number, noun) == text

@@ -124,3 +124,10 @@ def test_the_cluster_daemon_needs_a_cluster(config: Path) -> None:
     done = danmpy(config, "controller")
     assert done.exit_code == 2
     assert "set intent.source to kubernetes" in done.stderr
+
+
+def test_the_roles_are_printed_as_sql(config: Path) -> None:
+    answer = danmpy(config, "db", "roles")
+    assert answer.exit_code == 0
+    assert "CREATE ROLE danmpy_node NOLOGIN" in answer.output
+    assert answer.output.rstrip().endswith("COMMIT;")

@@ -172,14 +172,19 @@ def test_a_window_that_ends_before_it_begins_is_refused() -> None:
     assert parse_window(None, "1970-01-01T00:00:01Z") == {"since": None, "until": 1_000_000}
 
 
-@pytest.mark.parametrize("text", ["02-42-AC-11-00-02", "0242.ac11.0002", "02:42:ac:11:00:02"])
+@pytest.mark.parametrize(
+    "text", ["02-42-AC-11-00-02", "0242.ac11.0002", "0242ac110002", "02:42:ac:11:00:02"]
+)
 def test_a_mac_is_understood_in_the_usual_spellings(text: str) -> None:
     assert parse_mac(text) == "02:42:ac:11:00:02"
 
 
 def test_nonsense_for_a_mac_or_a_pod_is_refused_and_never_an_empty_answer() -> None:
-    with pytest.raises(IntentError, match="not a MAC"):
+    with pytest.raises(IntentError, match="no MAC") as caught:
         parse_mac("zz")
+    assert caught.value.subject == "--mac"
+    with pytest.raises(IntentError, match="ff:ff:ff:ff:ff:ff is a group"):
+        parse_mac("ffff.ffff.ffff")
     with pytest.raises(IntentError, match="not a pod"):
         parse_pod_filter("a/b/c")
     assert parse_pod_filter("web-0") == "web-0"

@@ -23,7 +23,7 @@ from support.specs import DYNAMIC, cluster_key, network, tenant_key
 
 LEASE_FIELDS = {
     "address", "family", "network", "namespace", "pod", "pod_uid", "container_id", "interface",
-    "node", "mac", "mode", "from", "to", "end_reason",
+    "node", "mac", "mode", "from", "to", "end_reason", "note", "claim", "shared_by",
 }  # fmt: skip
 BLUE = network(tenant_key("internal"), v4="10.10.0.0/24", v6="fd00:10::/64", vni=700)
 RED = network(tenant_key("internal", "red"), v4="10.10.0.0/24", vni=701)

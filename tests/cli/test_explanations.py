@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from danmpy.api.specs import PodSpec
 from danmpy.attach.values import Backend, InterfaceSpec
 from danmpy.cli.explanations import Decided, Explanation, Still, Trouble
 from danmpy.errors import IntentError
@@ -59,3 +60,5 @@ def test_a_look_that_is_over_does_not_wait_for_another() -> None:
     still = Still(intent=Intent(), report=report)
     assert still.wait_for(lambda _: False, 60.0) is report
     assert still.read_for("blue", "web-0", "") is still.intent
+    pod = PodSpec(namespace="blue", name="web-0", uid="u")
+    assert still.hear(still.intent, pod, ()) is still.intent

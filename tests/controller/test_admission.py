@@ -6,9 +6,10 @@ import pytest
 
 from danmpy.errors import WireError
 from support.admitting import World, review_of
-from support.manifests import core_manifest, network_manifest
+from support.manifests import config_manifest, core_manifest, network_manifest
 
 WRONG = network_manifest("ClusterNetwork", "net", cidr="not a subnet")
+CONFIG = config_manifest({"name": "ens4"})
 
 
 def test_the_answer_goes_with_the_question() -> None:
@@ -59,3 +60,25 @@ def test_a_database_that_is_away_is_told_and_not_guessed() -> None:
     assert response["status"]["message"] == (
         "ClusterNetwork/net: it cannot be judged now: database: no answer (start it)"
     )
+
+
+def test_only_what_may_ask_the_database_is_answered_in_a_second_step() -> None:
+    admission = World().admission
+    for manifest in (WRONG, network_manifest("ClusterNetwork", "a"), CONFIG):
+        body = json.dumps(review_of("CREATE", manifest)).encode()
+        begun = admission.begin(body)
+        assert callable(begun)
+        assert begun() == admission.answer(body)
+    for manifest in (
+        core_manifest("Pod", "web-0", "blue"),
+        core_manifest("ConfigMap", "a", "blue"),
+    ):
+        body = json.dumps(review_of("CREATE", manifest)).encode()
+        assert admission.begin(body) == admission.answer(body)
+    labelled = {**WRONG, "metadata": {**WRONG["metadata"], "labels": {"a": "b"}}}
+    body = json.dumps(review_of("UPDATE", labelled, WRONG)).encode()
+    assert admission.begin(body) == admission.answer(body)
+    body = json.dumps(review_of("UPDATE", {**CONFIG, "networkIds": {}}, CONFIG)).encode()
+    assert callable(admission.begin(body))
+    with pytest.raises(WireError):
+        admission.begin(b"{}")

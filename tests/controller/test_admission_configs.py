@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.admitting import World, codes, holding
-from support.manifests import config_manifest
+from support.manifests import config_manifest, network_manifest
 
 VXLAN = {"name": "ens4", "vniType": "vxlan", "vniRange": "700-710"}
 BARE = {"name": "ens5"}
@@ -21,8 +21,11 @@ OF_BLUE = (
 )
 
 
+NETWORKS = tuple(network_manifest("TenantNetwork", name, "blue") for name in "abc")
+
+
 def used(*cached: dict[str, Any], **more: Any) -> World:
-    return World(cached=cached or (CONFIG,), holdings=OF_BLUE, **more)
+    return World(cached=cached or (CONFIG,), live=NETWORKS, holdings=OF_BLUE, **more)
 
 
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
@@ -185,3 +188,39 @@ def test_without_the_database_nothing_shrinks_and_new_configs_come() -> None:
         assert not verdict.allowed
         assert verdict.unknown is not None
     assert away.create(config_manifest({"name": "ens9"}, name="other")).allowed
+
+
+def test_the_id_of_a_network_that_is_gone_rests_and_nobody_is_sent_to_delete_it() -> None:
+    young = holding("TenantNetwork/blue/a", number=705)
+    for live in ((), None):
+        (found,) = World(cached=(CONFIG,), live=live, holdings=(young,)).delete(CONFIG).conflicts
+        assert ("delete" in found.hint) == (live is None), "who cannot be asked may have it"
+    found = World(cached=(CONFIG,), holdings=(young,)).delete(CONFIG).conflicts[0]
+    assert "which is gone, and it rests" in found.message
+    assert "after 1970-01-01T00:00:30" in found.hint
+
+
+def test_a_new_config_takes_no_namespace_from_the_one_that_serves_it() -> None:
+    rival = config_manifest({"name": "ens9"}, name="rival", namespaces=["blue"])
+    assert codes(used().create(rival)) == [("ProfileInUse", "namespaces")] * 3
+    assert used().create(rival | {"namespaces": ["red"]}).allowed
+    same = config_manifest(BARE, name="rival", namespaces=["blue"])
+    only_bare = World(cached=(CONFIG,), live=NETWORKS, holdings=OF_BLUE[1:2])
+    assert only_bare.create(same).allowed, "it offers what is in use"
+
+
+def test_a_new_config_for_everybody_does_not_ask_the_database() -> None:
+    world = used()
+    assert world.create(config_manifest({"name": "ens9"}, name="other")).allowed
+    assert "assigned" not in world.questions
+
+
+def test_bitmaps_that_danm_has_stored_may_stay_and_are_not_for_people() -> None:
+    stored = config_manifest(VXLAN | {"alloc": "gAAA"}, BARE, POOL)
+    verdict = used(stored).update(stored, config_manifest(BARE, VXLAN | {"alloc": "gAAA"}, POOL))
+    assert verdict.allowed
+    assert [words.partition(":")[0] for words in verdict.warnings] == ["hostDevices[1].alloc"]
+    assert not used().create(stored).allowed
+    changed = config_manifest(VXLAN | {"alloc": "gAAB"}, BARE, POOL)
+    assert codes(used(stored).update(stored, changed)) == [("AllocSet", "hostDevices[0].alloc")]
+    assert codes(used(stored).delete(stored)) == [("ProfileInUse", "hostDevices")] * 3

@@ -115,6 +115,7 @@ def test_rules_1_to_27_hold_for_new_and_for_changed_networks(
         old = net(kind, container_prefix="old", **{
             field: value for field, value in words.items()
             if field in {"host_device", "device_pool", "vlan", "vxlan", "network_type"}
+            and number != 27  # what stands there already may stay: DANM wrote it
         })  # fmt: skip
         verdict = world().judge(operation, new, old if operation == "UPDATE" else None)
         assert [(code, path) for code, path in codes(verdict) if code != "FieldImmutable"] == [
@@ -445,3 +446,79 @@ def test_an_unknown_field_is_named_with_the_nearest_known_one(kind: NetworkKind)
     assert [found.hint for found in verdict.invalid[:2]] == [
         "did you mean NetworkType?", "did you mean cidr?"
     ]  # fmt: skip
+
+
+def test_a_namespace_has_no_more_networks_than_its_quota() -> None:
+    config = CONFIG | {"quotas": {"networks": 2}}
+    others = [network_manifest(kind, name, "blue") for kind, name in ((T, "a"), (D, "b"))]
+    full = World(cached=(config, *others, network_manifest(T, "c", "red")))
+
+    verdict = full.create(net(T))
+
+    assert codes(verdict) == [("QuotaExceeded", "metadata.namespace")]
+    assert "namespace blue may have 2 networks" in verdict.conflicts[0].message
+    assert "has 2" in verdict.conflicts[0].message
+    assert full.create(net(C)).allowed
+    assert World(cached=(config, others[0])).create(net(T)).allowed
+    changed = network_manifest(T, "a", "blue", cidr="10.3.0.0/24")
+    assert full.update(others[0], changed).allowed
+
+
+def test_a_quota_that_is_gone_in_the_same_moment_refuses_nothing() -> None:
+    config = CONFIG | {"quotas": {"networks": 0}}
+    own = config_manifest({"name": "ens9"}, name="own", namespaces=["blue"])
+
+    assert codes(World(cached=(config,)).create(net(T))) == [
+        ("QuotaExceeded", "metadata.namespace")
+    ]
+    assert World(cached=(config,), live=(own,)).create(net(T)).allowed
+
+
+DANMS = {"host_device": "ens4", "vxlan": 701, "alloc": "gAA=", "alloc6": "gAA="} | V4 | V6
+
+
+def test_what_a_running_danm_has_written_may_stay_and_is_not_for_people() -> None:
+    stored = net(T, **DANMS)
+    verdict = world().update(stored, net(T, mtu=1400, **DANMS))
+    assert verdict.allowed
+    assert [words.partition(":")[0] for words in verdict.warnings] == [
+        "spec.Options.alloc",
+        "spec.Options.alloc6",
+    ]
+    assert all("ignored" in words for words in verdict.warnings)
+    less = {field: value for field, value in DANMS.items() if field not in {"alloc", "vxlan"}}
+    assert world().update(stored, net(T, **less)).allowed
+    assert not world().create(stored).allowed
+    for change in ({"alloc": "gAE="}, {"vxlan": 702}):
+        assert not world().update(stored, net(T, **(DANMS | change))).allowed
+
+
+def test_a_bitmap_that_is_no_text_is_refused_and_breaks_nothing() -> None:
+    odd = net(C, alloc=["gAA="], **V4)
+    assert codes(world().update(odd, net(C, alloc=["gAA="], mtu=1400, **V4))) == [
+        ("TypeWrong", "Options.alloc")
+    ]
+
+
+def test_a_new_network_on_a_wire_in_use_keeps_back_no_address_of_a_neighbour() -> None:
+    place = {"host_device": "ens4", "vxlan": 900} | V4
+    neighbour = network_manifest("ClusterNetwork", "first", **place)
+    held = {cluster_key("first"): (lease("10.0.0.7/24"),)}
+    busy = World(cached=(neighbour,), leases=held)
+    assert codes(busy.create(net(C, gateway="10.0.0.7", **place))) == [
+        ("GatewayInUse", "Options.gateway")
+    ]
+    assert codes(busy.create(net(C, exclude=["10.0.0.0/29"], **place))) == [
+        ("ExcludeInUse", "Options.exclude")
+    ]
+    assert busy.create(net(C, gateway="10.0.0.8", **place)).allowed
+    elsewhere = place | {"vxlan": 901}
+    assert busy.create(net(C, gateway="10.0.0.7", **elsewhere)).allowed
+
+
+def test_a_tenant_hears_that_the_config_is_refused_and_why() -> None:
+    broken = config_manifest({"name": "ens4", "vniType": "vxlan", "vniRange": "9-1"})
+    (found,) = World(cached=(broken,)).create(net(T)).findings
+    assert found.code == "NoTenantConfig"
+    assert "TenantConfig/tenants is refused: vniRange: 9-1 ends before it starts" in found.message
+    assert "there is no TenantConfig" not in found.message

@@ -121,7 +121,7 @@ def test_every_bad_interface_is_told() -> None:
     [
         pod(),
         pod(**{OLD: "[]"}),
-        pod(**{NPWG: "nonsense"}),
+        pod(**{NPWG: "[]"}),
         core_manifest("Pod", "web-0", "blue"),
         core_manifest("Pod", "web-0", "blue", annotations=None),
         pod({"tenantNetwork": "none"}) | {"spec": {"hostNetwork": True}},
@@ -238,3 +238,12 @@ def test_a_pod_without_a_name_is_judged_in_the_namespace_of_the_request() -> Non
 def test_no_annotation_breaks_the_judge(text: str) -> None:
     verdict = world().create(pod(**{OLD: text}))
     codes(verdict)
+
+
+def test_a_pod_that_only_another_plugin_may_understand_is_warned_about() -> None:
+    """Its node refuses it, if it is danmpy that attaches it."""
+    verdict = world().create(pod(**{NPWG: "macvlan-conf"}))
+    assert verdict.allowed
+    assert "this release attaches only" in verdict.warnings[0]
+    for nothing in ("", "[]"):
+        assert world().create(pod(**{NPWG: nothing})) == Verdict()

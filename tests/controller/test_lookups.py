@@ -36,3 +36,24 @@ def test_a_network_is_a_value_or_refused_or_not_there() -> None:
     assert newest_network(world, cluster_key("none")) is None
     with pytest.raises(ClusterError):
         newest_network(World(live=None), cluster_key("net"))
+
+
+def test_of_two_configs_that_clash_the_older_one_counts_as_in_the_cache() -> None:
+    device = {"name": "ens4", "vniType": "vxlan", "vniRange": "700-710"}
+    for ages in ((1, 2), (2, 1), (1, 1)):
+        bodies = [config_manifest(device, name=name) for name in "ab"]
+        for body, age in zip(bodies, ages, strict=True):
+            body["metadata"]["creationTimestamp"] = f"2026-01-01T00:00:0{age}Z"
+        (found,) = newest_configs(World(live=bodies), ())
+        assert found.name == ("b" if ages == (2, 1) else "a")
+
+
+def test_what_danm_has_stored_is_judged_as_stored() -> None:
+    device = {"name": "ens4", "alloc": "gAA="}
+    (found,) = newest_configs(World(live=(config_manifest(device),)), ())
+    assert found.name == "tenants"
+    judged = newest_network(
+        World(live=(network_manifest(cidr="10.0.0.0/24", alloc="gAA="),)), cluster_key("net")
+    )
+    assert judged is not None
+    assert isinstance(judged.value, NetworkSpec)

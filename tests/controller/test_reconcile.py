@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
+from structlog.testing import capture_logs
 
 from danmpy.api.limits import FINALIZER
 from danmpy.api.specs import NetworkKey
@@ -30,6 +31,9 @@ from support.node import cluster_network, tenant_config, tenant_network
 
 pytestmark = pytest.mark.system
 
+L2 = NodeNetwork(
+    network="ClusterNetwork/l2", segment="vxlan:ens4:900", device="vx900", ready=True, attached=1
+)
 PROFILE = {"name": "ens4", "vniType": "vxlan", "vniRange": "700-702"}
 BLUE = "TenantNetwork/blue/internal"
 
@@ -115,8 +119,9 @@ class World:
     def number(self, name: str = "internal") -> int:
         return int(self.network(name).get("status", {}).get("segment", {}).get("id", 0))
 
-    def ready(self, name: str = "internal") -> dict[str, Any]:
-        conditions = self.network(name).get("status", {}).get("conditions", [])
+    def ready(self, name: str = "internal", kind: str = "TenantNetwork") -> dict[str, Any]:
+        found = self.api.get(kind, name, "blue" if kind == "TenantNetwork" else "") or {}
+        conditions = found.get("status", {}).get("conditions", [])
         return next((each for each in conditions if each["type"] == "Ready"), {})
 
 
@@ -173,11 +178,34 @@ def test_a_network_that_is_deleted_under_a_pod_stays_until_the_pod_is_gone(world
     leases.bind(owner, [ask])
     world.api.delete("TenantNetwork", "internal", "blue")
     world.look_until(lambda: world.ready().get("reason") == "Terminating")
-    assert "Pod/blue/web-0" in world.ready()["message"]
+    assert world.ready()["message"] == "1 address is held: 10.0.0.1/24 by Pod/blue/web-0"
+    status = world.network()["status"]
+    conditions = {each["type"]: each["reason"] for each in status["conditions"]}
+    assert conditions["InUse"] == "Attached"
+    world.look_until(lambda: world.network()["status"]["v4"]["held"] == "1")
     leases.release("c")
     world.look_until(lambda: not world.network())
     with pytest.raises(Exception, match="is being deleted"):
         leases.bind(owner, [ask])
+
+
+def test_a_network_is_not_ready_any_more_in_the_second_of_its_deletion(world: World) -> None:
+    """Also when its status was just written: that it goes is worth the next turn."""
+    writer = Writer(world.client, world.leader.leading)
+    world.reconciler = Reconciler(replace(world.reconciler._ports, writer=writer))
+    try:
+        world.declare(cluster_network("l2", host_device="ens4", vxlan=900))
+        world.reports.write("node-a", {"ClusterNetwork/l2": L2})
+        ready = lambda: world.ready("l2", "ClusterNetwork")  # noqa: E731
+        world.look_until(lambda: ready().get("status") == "True")
+        world.reports.write("node-a", {"ClusterNetwork/l2": replace(L2, attached=2)})
+        status = lambda: (world.api.get("ClusterNetwork", "l2") or {})["status"]  # noqa: E731
+        world.look_until(lambda: status()["attached"] == 2, seconds=15)
+        world.api.delete("ClusterNetwork", "l2")
+        world.look_until(lambda: ready().get("reason") == "Terminating", seconds=3)
+        assert ready()["status"] == "False"
+    finally:
+        writer.close()
 
 
 def test_a_network_without_addresses_waits_for_the_nodes(world: World) -> None:
@@ -285,3 +313,53 @@ def _dynamic() -> Any:
     from danmpy.api.specs import AddressAsk, AddressMode
 
     return AddressAsk(mode=AddressMode.DYNAMIC)
+
+
+def test_a_network_that_only_somebody_else_holds_is_told_to_be_going(world: World) -> None:
+    body = cluster_network("shared", host_device="ens4", vxlan=900)
+    body["metadata"]["finalizers"] = ["example.com/other"]
+    world.declare(body)
+    world.look_until(lambda: world.ready("shared", "ClusterNetwork"))
+    world.api.delete("ClusterNetwork", "shared")
+    world.look_until(
+        lambda: (
+            world.api.get("ClusterNetwork", "shared")["metadata"]["finalizers"]
+            == ["example.com/other"]
+        )
+    )
+    world.look_until(lambda: world.ready("shared", "ClusterNetwork")["reason"] == "Terminating")
+    world.api.patch("ClusterNetwork", "shared", {"metadata": {"finalizers": None}})
+
+
+def test_a_config_that_lost_a_race_is_told_of_once_and_by_its_networks(world: World) -> None:
+    world.declare(tenant_config(PROFILE | {"vniRange": "9-1"}, name="broken"))
+    world.declare(tenant_network("internal", "blue"))
+    wait_until(lambda: world.source.read().refused_configs != ())
+    with capture_logs() as logs:
+        world.look_until(lambda: world.ready().get("reason") == "NoTenantConfig")
+        world.reconciler.look()
+    assert [log["object"] for log in logs if log["event"] == "refused"] == ["TenantConfig/broken"]
+    assert "TenantConfig/broken is refused" in world.ready()["message"]
+
+
+def test_networks_as_a_running_danm_stored_them_are_served_as_they_are(world: World) -> None:
+    world.declare(tenant_config(PROFILE | {"alloc": "gAAA"}))
+    pool = {"start": "10.0.0.1", "end": "10.0.0.9", "lastIp": "10.0.0.5/24"}
+    old = {"host_device": "ens4", "cidr": "10.0.0.0/24", "alloc": "gAA=", "allocation_pool": pool}
+    world.declare(
+        tenant_network("added", "blue"),
+        tenant_network("internal", "blue", vxlan=700, **old),
+        tenant_network("other", "blue", vxlan=702, **old),
+    )
+    wait_until(lambda: len(world.source.network_objects()) == 3)
+    world.look_until(lambda: world.number("added"))
+    world.look_until(lambda: world.number("internal") and world.number("other"))
+    names = ("added", "internal", "other")
+    assert [world.number(name) for name in names] == [701, 700, 702]
+    valid = next(
+        each
+        for each in world.network()["status"]["conditions"]
+        if each["type"] == "ParametersValid"
+    )
+    assert valid["status"] == "True"
+    assert "spec.Options.alloc" in valid["message"]

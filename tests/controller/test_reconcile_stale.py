@@ -13,9 +13,10 @@ from sqlalchemy import Connection, Engine, text
 from danmpy.api.limits import FINALIZER
 from danmpy.api.specs import NetworkKey
 from danmpy.clock import MICROSECONDS, wall_clock
+from danmpy.controller import reconcile
 from danmpy.controller.reconcile import ReconcilePorts, Reconciler
 from danmpy.controller.writer import Patch, Writer
-from danmpy.db.engine import run_write
+from danmpy.db.engine import read, run_write
 from danmpy.intent.documents import Document
 from danmpy.intent.objects import NetworkObject
 from danmpy.intent.parse import parse_documents
@@ -23,7 +24,7 @@ from danmpy.intent.values import Intent
 from danmpy.ipam.audit import Audit
 from danmpy.ipam.nodereports import NodeNetwork, NodeReports
 from danmpy.ipam.profiles import ABSENCE_GRACE
-from danmpy.ipam.registry import NetworkRegistry
+from danmpy.ipam.registry import RETIRED_FOR, NetworkRegistry
 from danmpy.ipam.segments import SegmentStore, StaleLeaderError
 from support.node import cluster_network, tenant_config, tenant_network
 
@@ -34,6 +35,10 @@ def wishes(*manifests: Mapping[str, Any], complete: bool = True) -> Intent:
     found = parse_documents([Document(where="", body=dict(each)) for each in manifests])
     assert not found.problems
     return replace(found, complete=complete)
+
+
+def node(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
 
 
 @dataclass(slots=True)
@@ -94,6 +99,9 @@ class World:
     writer: Hanging
 
     def look(self, intent: Intent) -> None:
+        self.reconciler(intent).look()
+
+    def reconciler(self, intent: Intent) -> Reconciler:
         engine = self.engine
         ports = ReconcilePorts(
             networks=Heard(intent),
@@ -104,7 +112,7 @@ class World:
             leader=self.leader,
             writer=self.writer,
         )
-        Reconciler(ports).look()
+        return Reconciler(ports)
 
     def assigned(self) -> dict[str, int]:
         return {each.network: each.id for each in SegmentStore(self.engine, wall_clock).assigned()}
@@ -135,9 +143,58 @@ def test_an_id_that_a_node_still_has_a_device_for_waits_until_the_nodes_were_hea
     config, tenant = tenant_config(PROFILE), tenant_network("internal", "blue")
     world.look(wishes(config, tenant, complete=False))
     assert world.assigned() == {}
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}}
-    world.look(wishes(config, tenant, node))
+    world.look(wishes(config, tenant, node("node-a")))
     assert world.assigned() == {"TenantNetwork/blue/internal": 701}
+
+
+def test_a_node_that_is_missing_for_a_moment_keeps_what_it_said_and_its_devices_their_ids(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(reconcile, "monotonic", lambda: now[0])
+    row = NodeNetwork(network="x", segment="vxlan:ens4:700", device="vx700", ready=True)
+    reports = NodeReports(world.engine, wall_clock)
+    reports.write("node-a", {"x": row})
+    config, there = tenant_config(PROFILE), node("node-b")
+    reconciler = world.reconciler(wishes(config, there))
+    reconciler.look()  # a leader of whose nodes one is missing just now
+    for _ in range(5):
+        now[0] += 20
+        reconciler.look()
+    world.look(wishes(config, there, tenant_network("internal", "blue")))
+    assert world.assigned() == {"TenantNetwork/blue/internal": 701}
+    assert reports.nodes() == {"node-a"}
+    for _ in range(3):
+        now[0] += 20
+        reconciler.look()
+    assert reports.nodes() == set(), "it is missing for more than two minutes"
+
+
+@pytest.mark.parametrize("pace_s", [0.7, 2.1])
+def test_a_node_that_is_gone_is_forgotten_at_whatever_pace_is_looked(
+    world: World, monkeypatch: pytest.MonkeyPatch, pace_s: float
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(reconcile, "monotonic", lambda: now[0])
+    row = NodeNetwork(network="x", segment="vxlan:ens4:700", device="vx700", ready=True)
+    reports = NodeReports(world.engine, wall_clock)
+    reports.write("node-a", {"x": row})
+    reconciler = world.reconciler(wishes(node("node-b")))
+    while now[0] < 1125:
+        reconciler.look()
+        now[0] += pace_s
+    assert reports.nodes() == set()
+
+
+def test_ends_of_networks_are_forgotten_a_day_later(world: World) -> None:
+    registry = NetworkRegistry(world.engine, wall_clock)
+    old = parse_documents([Document(where="", body=cluster_network("l2"))])
+    registry.retire(next(iter(old.networks)), "u-1")
+    day = text("UPDATE retired_network SET retired_at = retired_at - :day")
+    run_write(world.engine, lambda c: c.execute(day, {"day": RETIRED_FOR + MICROSECONDS}))
+    world.look(wishes())
+    with read(world.engine) as connection:
+        assert connection.execute(text("SELECT count(*) FROM retired_network")).scalar() == 0
 
 
 def test_a_leader_that_leads_again_does_not_end_what_another_began_meanwhile(world: World) -> None:

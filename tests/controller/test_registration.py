@@ -136,6 +136,7 @@ def test_webhooks_of_others_are_left_alone(apiserver: ApiServer, client: KubeCli
 def test_a_registration_that_is_not_there_is_not_made(
     apiserver: ApiServer, client: KubeClient
 ) -> None:
-    with pytest.raises(MissingError):
+    with pytest.raises(MissingError) as raised:
         keep_registration(client, OURS, BUNDLE)
+    assert f"{KIND} danmpy-test (deploy/base/webhook.yaml)" in raised.value.hint
     assert apiserver.get(KIND, OURS.name) is None

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danmpy.api.findings import Finding
+from danmpy.api.profile_rules import judge_tenant_config
+from danmpy.api.rules import judge_network, judge_update
+from danmpy.api.specs import NetworkKey, NetworkKind
 from danmpy.controller.reviews import (
     Operation,
     Review,
@@ -203,3 +208,101 @@ def test_objections_can_be_turned_into_warnings() -> None:
     assert turned.warnings == (
         told_finding(VLAN), told_finding(TAKEN), "database: no answer (start it)", "word"
     )  # fmt: skip
+
+
+# A field is named once.
+
+WORDS = st.sampled_from(
+    ["", "x", "a b", "../up", "no such", "10.0.0.0/24", "10.0.0.7", "fd00::/64", "fd00::7", "9-1",
+     "1-99999999", "ens4", "x" * 40, "vxlan", "sriov", "macvlan", "0.0.0.0/0"]
+)  # fmt: skip
+VALUES = st.one_of(
+    WORDS, st.integers(-1, 2**25), st.booleans(), st.lists(WORDS, max_size=2),
+    st.dictionaries(WORDS, WORDS, max_size=2),
+)  # fmt: skip
+OPTIONS = st.dictionaries(
+    st.sampled_from(
+        ["vlan", "vxlan", "host_device", "device_pool", "cidr", "net6", "mtu", "gateway",
+         "gateway6", "exclude", "routes", "routes6", "allocation_pool", "allocation_pool_v6",
+         "vxlan_remotes", "rt_tables", "container_prefix", "alloc", "alloc6", "gatewy"]
+    ),
+    st.one_of(VALUES, st.fixed_dictionaries({"start": WORDS, "end": WORDS, "cidr": WORDS})),
+    max_size=6,
+)  # fmt: skip
+SPECS = st.fixed_dictionaries(
+    {"Options": OPTIONS},
+    optional={
+        "NetworkID": VALUES,
+        "NetworkType": VALUES,
+        "AllowedTenants": VALUES,
+        "Extra": VALUES,
+    },
+)
+DEVICES = st.dictionaries(
+    st.sampled_from(["name", "vniType", "vniRange", "alloc", "other"]), VALUES, max_size=4
+)
+CONFIGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "hostDevices": st.lists(DEVICES, max_size=3),
+        "networkIds": st.dictionaries(WORDS, WORDS, max_size=3),
+        "namespaces": st.lists(WORDS, max_size=2),
+        "spec": VALUES,
+    },
+)
+
+
+def told_twice(found: Finding) -> str:
+    """What is told of a finding, when that names its field twice in a row; else nothing."""
+    told = told_finding(replace(found, hint=""))
+    place, _, rest = told.partition(": ")
+    ends = [place[at:] for at in range(len(place)) if at == 0 or place[at - 1] == "."]
+    ends += [place.partition("[")[2].rstrip("]")] if place.endswith("]") else []
+    doubled = any(re.match(re.escape(end) + r"(?![\w/.\-])(?! and )", rest) for end in ends if end)
+    return told if doubled or told.count(found.path) > 1 else ""
+
+
+@given(kind=st.sampled_from(list(NetworkKind)), spec=SPECS)
+def test_no_refusal_of_a_network_names_its_field_twice(kind: NetworkKind, spec: Any) -> None:
+    namespace = "" if kind is NetworkKind.CLUSTER else "blue"
+    key = NetworkKey(kind=kind, namespace=namespace, name="a")
+    empty: dict[str, Any] = {"spec": {"Options": {}}}
+    findings = [
+        *judge_network(key, "", {"spec": spec}).findings,
+        *judge_update(kind, empty, {"spec": spec}, in_use=True),
+    ]
+    assert [told for found in findings if (told := told_twice(found))] == []
+    for found in findings:
+        assert found.path in told_finding(found)
+
+
+@given(manifest=CONFIGS)
+def test_no_refusal_of_a_tenantconfig_names_its_field_twice(manifest: Any) -> None:
+    findings = judge_tenant_config("tenants", manifest).findings
+    assert [told for found in findings if (told := told_twice(found))] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "told", "cause"),
+    [
+        ("spec.Options.vxlan", "spec.Options.vxlan is 0", "spec.Options.vxlan is 0", "is 0"),
+        ("spec.Options.vxlan", "Options.vxlan is 0", "spec.Options.vxlan is 0", "is 0"),
+        ("spec.Options.mtu", "mtu 9 is small", "spec.Options.mtu 9 is small", "9 is small"),
+        ("spec.Options.cidr", "cidr: no network", "spec.Options.cidr: no network", "no network"),
+        ("spec.x", "unknown field spec.x", "spec.x: unknown field", "unknown field"),
+        ("spec.vlan", "vlans are bad", "spec.vlan: vlans are bad", "vlans are bad"),
+        ("ids.a", "a and b are the same", "ids.a and b are the same", "a and b are the same"),
+        ("", "it is in use", "it is in use", "it is in use"),
+        (
+            "metadata.annotations[danm.k8s.io/interfaces]",
+            "danm.k8s.io/interfaces[0].ip: no address",
+            "metadata.annotations[danm.k8s.io/interfaces][0].ip: no address",
+            "[0].ip: no address",
+        ),
+    ],
+)
+def test_a_field_is_named_once(path: str, message: str, told: str, cause: str) -> None:
+    found = Finding(path=path, code="Wrong", message=message, hint="")
+    assert told_finding(found) == told
+    (shown,) = status(Verdict(invalid=(found,)))["details"]["causes"]
+    assert (shown["field"], shown["message"]) == (path, cause)

@@ -21,12 +21,13 @@ from danmpy.api.specs import (
 from danmpy.controller.status import (
     NetworkFacts,
     compose_status,
+    is_farewell,
     is_urgent,
     patch_of,
 )
 from danmpy.intent.objects import NetworkObject
 from danmpy.intent.values import Problem
-from danmpy.ipam.nodereports import NodeFailure, Realised
+from danmpy.ipam.realised import NodeFailure, Realised
 from danmpy.ipam.values import NetworkUsage, PoolUsage
 
 KEY = NetworkKey(kind=NetworkKind.TENANT, namespace="blue", name="internal")
@@ -123,6 +124,33 @@ def test_what_a_network_that_is_being_deleted_waits_for_is_said() -> None:
     assert (ready["reason"], ready["message"]) == ("Terminating", "2 addresses are held")
 
 
+def test_a_network_that_is_being_deleted_is_in_use_as_long_as_addresses_are_held() -> None:
+    leaving = replace(FOUND, terminating=True)
+    for counted in (usage(held=0), None):
+        told = replace(leaving, status=compose_status(FOUND, facts(), 0))
+        status = compose_status(told, facts(usage=counted, held=1), 0)
+        assert condition(status, "InUse")["reason"] == "Attached"
+        status = compose_status(told, facts(usage=counted, held=0), 0)
+        assert condition(status, "InUse")["reason"] == "Unused"
+
+
+def test_addresses_of_a_network_that_is_being_deleted_are_counted_on() -> None:
+    told = replace(FOUND, terminating=True, status=compose_status(FOUND, facts(), 0))
+    status = compose_status(told, facts(network=None, usage=usage(held=1), held=1), 0)
+    assert (status["v4"]["held"], status["device"]) == ("1", "vx700")
+
+
+def test_only_the_first_word_of_a_deletion_is_a_farewell() -> None:
+    ready = replace(FOUND, status=compose_status(FOUND, facts(), 0))
+    leaving = replace(ready, terminating=True)
+    first = compose_status(leaving, facts(waits_for="1 address is held"), 0)
+    assert is_farewell(leaving, first)
+    assert not is_farewell(ready, compose_status(ready, facts(), 0))
+    told = replace(leaving, status=first)
+    assert not is_farewell(told, compose_status(told, facts(waits_for="none"), 0))
+    assert not is_farewell(replace(leaving, status={}), first), "nobody was told that it is ready"
+
+
 def test_said_again_it_is_the_same_and_nothing_is_written() -> None:
     first = compose_status(FOUND, facts(), 1_000_000)
     told = replace(FOUND, status=first)
@@ -161,3 +189,38 @@ def test_the_first_word_and_a_new_segment_are_urgent() -> None:
     assert is_urgent(FOUND, status)
     moved = replace(FOUND, status={**status, "segment": {}})
     assert is_urgent(moved, status)
+
+
+def test_a_network_without_a_segment_has_no_id_and_forgets_the_one_that_it_had() -> None:
+    bare = replace(NETWORK, segment=None, host_device="ens4")
+    status = compose_status(FOUND, facts(network=bare), 0)
+    assert status["segment"] == {"parent": "ens4", "kind": ""}
+    before = compose_status(FOUND, facts(), 0)
+    patch = patch_of(replace(FOUND, status=before), status)
+    assert patch["status"]["segment"] == {"parent": "ens4", "kind": "", "id": None}
+    assert patch_of(replace(FOUND, status=status), status) == {}
+
+
+@pytest.mark.parametrize(("backend", "pool"), [("sriov", "example.com/vf"), ("ipvlan", "a.com/b")])
+def test_a_network_of_a_device_plugin_is_not_called_ready(backend: str, pool: str) -> None:
+    network = replace(NETWORK, backend=backend, device_pool=pool)
+    ready = condition(compose_status(FOUND, facts(network=network), 0), "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "NotSupported")
+    delegate = replace(network, backend="bridge")
+    ready = condition(compose_status(FOUND, facts(network=delegate), 0), "Ready")
+    assert ready["status"] == "True"
+
+
+def test_a_bitmap_of_danm_is_said_to_be_ignored() -> None:
+    stored = replace(FOUND, spec={"Options": {"alloc": "gAA=", "alloc6": ""}})
+    valid = condition(compose_status(stored, facts(), 0), "ParametersValid")
+    assert valid["status"] == "True"
+    assert "ignored (spec.Options.alloc)" in valid["message"]
+    valid = condition(compose_status(FOUND, facts(), 0), "ParametersValid")
+    assert "ignored" not in valid["message"]
+
+
+def test_a_network_that_only_somebody_else_holds_is_terminating() -> None:
+    leaving = replace(FOUND, terminating=True, finalizers=("example.com/other",))
+    ready = condition(compose_status(leaving, facts(), 0), "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Terminating")

@@ -19,6 +19,7 @@ from danmpy.controller.certificates import Chain, ServedCertificate, renewed
 from danmpy.controller.registration import PATH
 from danmpy.controller.webhook import BODY_MAX, WebhookServer
 from danmpy.errors import BugError, HostError, WireError
+from support.netns import wait_until
 
 HOSTS = ("127.0.0.1",)
 DAY_US = 86_400_000_000
@@ -129,6 +130,46 @@ def test_other_methods_are_refused(server: WebhookServer, chain: Chain) -> None:
     with contextlib.closing(connect(server, chain)) as connection:
         connection.request("GET", PATH)
         assert connection.getresponse().status == 405
+
+
+def test_answers_that_take_seconds_do_not_hold_up_those_that_do_not(chain: Chain) -> None:
+    """The database is away: each review that asks it waits, and pods are created all the same."""
+    go_on = threading.Event()
+
+    def wait() -> dict[str, Any]:
+        go_on.wait(20)
+        return {"late": True}
+
+    made = WebhookServer(("127.0.0.1", 0), lambda body: wait if body == b"slow" else {"soon": True})
+    late: list[tuple[int, str]] = []
+
+    def ask_slowly() -> None:
+        with contextlib.closing(connect(made, chain)) as connection:
+            late.append(ask(connection, b"slow"))
+
+    threads = [threading.Thread(target=ask_slowly) for _ in range(60)]
+    try:
+        made.bind()
+        made.use(chain.served)
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(late) == 52, seconds=8, what="those without a turn are sent away")
+        with contextlib.closing(connect(made, chain)) as connection:
+            began = time.monotonic()
+            assert ask(connection, b"pod") == (200, '{"soon": true}')
+            assert time.monotonic() - began < 1
+        assert set(late) == {(503, "too many reviews wait for the database\n")}
+        go_on.set()
+        for thread in threads:
+            thread.join(10)
+        assert late[52:] == [(200, '{"late": true}')] * 8
+        with contextlib.closing(connect(made, chain)) as connection:
+            assert ask(connection, b"slow")[0] == 200, "turns are given back"
+    finally:
+        go_on.set()
+        for thread in threads:
+            thread.join(10)
+        made.close()
 
 
 def test_clients_that_say_nothing_do_not_hold_up_others(

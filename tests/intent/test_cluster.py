@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from danmpy.api.annotations import parse_interfaces
 from danmpy.api.specs import NetworkKind
 from danmpy.errors import ClusterError, NotReadyError
 from danmpy.intent.cluster import ClusterSource
@@ -125,6 +126,13 @@ def blue(apiserver: ApiServer) -> ApiServer:
     return apiserver
 
 
+def hear(source: ClusterSource, uid: str) -> Intent:
+    """What an ADD of the pod blue/web goes by."""
+    intent = source.read_for("blue", "web", uid)
+    found = intent.pods["blue", "web"]
+    return source.hear(intent, found, parse_interfaces(found))
+
+
 def whole(watched: Watched) -> Intent:
     soon(lambda: watched.intent.complete)
     return watched.intent
@@ -195,8 +203,13 @@ def test_commands_are_told_in_words_that_nobody_answers(blue: ApiServer, tmp_pat
     intent = source.read()
     assert time.monotonic() - began < 2
     assert not intent.complete
-    assert all("does not answer" in problem.message for problem in intent.problems)
-    assert {problem.subject for problem in intent.problems} >= {"TenantNetwork", "Pod", "Node"}
+    (problem,) = intent.problems
+    assert "does not answer" in problem.message
+    assert problem.subject.startswith("API server https://127.0.0.1:")
+    assert "check that it runs" in problem.hint
+    began = time.monotonic()
+    assert source.with_pod(intent, ("blue", "web")) is intent, "it is not asked again"
+    assert time.monotonic() - began < 0.1
 
 
 def test_what_was_listed_before_does_not_make_a_failed_list_complete(
@@ -221,10 +234,15 @@ def test_a_missing_kind_of_ours_makes_it_incomplete_until_it_comes(
     assert not watched.intent.complete
     hints = {each.code: each.hint for each in watched.intent.problems}
     assert "danmpy crds" in hints["KindNotServed"]
-    assert not ClusterSource(client, node_name=None).read().complete
+    intent = ClusterSource(client).read()
+    assert not intent.complete
+    (problem,) = intent.problems
+    assert problem.subject == "TenantConfig, ClusterNetwork, DanmNet, TenantNetwork"
+    assert "KindNotServed" in watched.source.waits_for()
     server.apply_crds()
     soon(lambda: watched.intent.complete, 10)
     assert watched.intent.problems == ()
+    assert watched.source.waits_for() == ""
     watches.close()
     client.close()
 
@@ -313,6 +331,7 @@ def test_a_lost_server_changes_nothing_and_is_caught_up_when_it_is_back(
     asked = watched.asked
     blue.kill()
     time.sleep(3)
+    assert watched.source.waits_for() == ""
     assert watched.intent is before
     assert before.complete
     assert watched.asked == asked
@@ -332,7 +351,8 @@ def test_a_server_that_comes_late_is_waited_for(apiservers: ApiServers, watches:
     watched = watches(client)
     time.sleep(1)
     assert not watched.intent.complete
-    assert watched.intent.problems
+    assert len(watched.intent.problems) == 1
+    assert "the API server does not answer" in watched.source.waits_for()
     server.start()
     soon(lambda: watched.intent.complete)
     assert cluster_key("front") in watched.intent.networks
@@ -470,7 +490,7 @@ def test_a_network_that_no_watch_told_of_is_waited_for(
     blue.create(network_manifest("TenantNetwork", name, "blue"))
     uid = blue.create(pod("web", *interfaces))["metadata"]["uid"]
     interposer.speak()
-    intent = watched.source.read_for("blue", "web", uid)
+    intent = hear(watched.source, uid)
     assert tenant_key(name) in intent.networks
     assert ("blue", "web") in intent.pods
 
@@ -486,7 +506,7 @@ def test_a_network_that_exists_and_is_not_told_of_in_time_is_tried_again(
     interposer.speak_anew()
     began = time.monotonic()
     with pytest.raises(NotReadyError, match="TenantNetwork/blue/late exists"):
-        watched.source.read_for("blue", "web", uid)
+        hear(watched.source, uid)
     assert 0.9 < time.monotonic() - began < 5
 
 
@@ -497,7 +517,7 @@ def test_a_network_that_does_not_exist_is_not_waited_for(
     watched = watches(client)
     whole(watched)
     began = time.monotonic()
-    intent = watched.source.read_for("blue", "web", uid)
+    intent = hear(watched.source, uid)
     assert time.monotonic() - began < 0.5
     assert ("blue", "web") in intent.pods
     assert all(key.kind is not NetworkKind.TENANT or key.name != "never" for key in intent.networks)
@@ -507,3 +527,44 @@ def test_commands_look_a_pod_up_too(blue: ApiServer, client: KubeClient) -> None
     blue.create(pod("there", {"tenantNetwork": "internal"}, node="node-b"))
     source = ClusterSource(client, node_name=NODE)
     assert ("blue", "there") in source.read_for("blue", "there", "").pods
+
+
+def test_a_source_without_pods_neither_lists_nor_follows_any_and_is_whole_without(
+    blue: ApiServer, client: KubeClient
+) -> None:
+    blue.create(pod("web", {"tenantNetwork": "internal"}))
+    source = ClusterSource(client, pods=False)
+    intent = source.read()
+    assert intent.complete
+    assert intent.pods == {}
+    assert list(source.with_pod(intent, ("blue", "web")).pods) == [("blue", "web")]
+    assert source.with_pod(intent, ("blue", "nobody")) is intent
+    watched = Watched(source).start()
+    try:
+        whole(watched)
+        followed = {thread.name.partition("-")[2] for thread in threads_named("watch-")}
+        assert followed == {
+            "tenantconfigs",
+            "clusternetworks",
+            "danmnets",
+            "tenantnetworks",
+            "nodes",
+        }
+        assert watched.intent.pods == {}
+        assert source.nads() == {}
+        assert ("blue", "web") in source.read_for("blue", "web", "").pods
+    finally:
+        watched.close()
+
+
+def test_a_pod_that_cannot_be_looked_up_is_a_problem_of_what_was_read(
+    blue: ApiServer, through: KubeClient, interposer: Interposer
+) -> None:
+    source = ClusterSource(through, pods=False)
+    intent = source.read()
+    interposer.refusing = True
+    interposer.cut()
+    found = source.with_pod(intent, ("blue", "web"))
+    assert not found.complete
+    (problem,) = found.problems
+    assert (problem.subject, problem.code) == ("Pod/blue/web", "PodUnread")

@@ -6,10 +6,28 @@ from typing import Any
 
 import pytest
 
-from danmpy.api.specs import NetworkKind
-from danmpy.intent.objects import Entry, ObjectCache, entry_of, judge_object, key_of
-from danmpy.kube.resources import CLUSTER_NETWORKS, NADS, NODES, PODS, TENANT_NETWORKS
-from support.manifests import network_manifest
+from danmpy.api.specs import NetworkKind, NetworkSpec, SegmentKey, SegmentKind
+from danmpy.errors import ClusterError
+from danmpy.intent.objects import (
+    Entry,
+    ObjectCache,
+    entry_of,
+    judge_object,
+    key_of,
+    problems_of,
+)
+from danmpy.intent.parse import merge, parse_documents
+from danmpy.kube.errors import DeniedError, MissingError, UnreachableError
+from danmpy.kube.resources import (
+    CLUSTER_NETWORKS,
+    NADS,
+    NODES,
+    PODS,
+    TENANT_CONFIGS,
+    TENANT_NETWORKS,
+    Resource,
+)
+from support.manifests import config_manifest, documents, network_manifest
 
 
 def network(version: str = "1", **metadata: Any) -> dict[str, Any]:
@@ -119,15 +137,17 @@ def test_a_cache_is_whole_once_it_was_listed_and_until_its_kind_goes() -> None:
     cache = ObjectCache(CLUSTER_NETWORKS, keep_status=False)
     assert cache.problem is not None
     assert "not listed" in cache.problem.message
-    assert cache.set_failure("no answer", missing=False, forget=False)
-    assert not cache.set_failure("no answer", missing=False, forget=False)
-    assert cache.problem.message == "no answer"
+    away = UnreachableError("no answer", hint="check that it runs", subject="/apis")
+    assert cache.set_failure(away, missing=False, forget=False)
+    assert not cache.set_failure(away, missing=False, forget=False)
+    assert (cache.problem.message, cache.problem.hint) == ("no answer", "check that it runs")
     assert cache.set_all({})
     assert not cache.set_all({})
-    assert not cache.set_failure("no answer", missing=False, forget=False)
+    assert not cache.set_failure(away, missing=False, forget=False)
     assert cache.is_whole
-    assert cache.set_failure("404", missing=True, forget=False)
-    assert not cache.set_failure("no answer", missing=False, forget=False), "still missing"
+    gone = MissingError("404", hint="apply it", subject="/apis")
+    assert cache.set_failure(gone, missing=True, forget=False)
+    assert not cache.set_failure(away, missing=False, forget=False), "still missing"
     assert cache.problem.code == "KindNotServed"
     assert cache.set_all({})
     assert cache.problem is None
@@ -149,3 +169,112 @@ def test_a_list_asks_for_a_look_when_something_came_went_or_changed() -> None:
     assert cache.set_all(pods("a", app="x"))
     assert cache.remove(("", "a"))
     assert not cache.remove(("", "a"))
+
+
+def caches(*failures: ClusterError | None) -> list[ObjectCache]:
+    """A cache for each failure; None: nothing was heard of it."""
+    kinds = (TENANT_NETWORKS, CLUSTER_NETWORKS, NODES, PODS)
+    made = []
+    for kind, failure in zip(kinds, failures, strict=False):
+        cache = ObjectCache(kind, keep_status=False)
+        if failure is not None:
+            missing = isinstance(failure, MissingError)
+            cache.set_failure(failure, missing=missing, forget=False)
+        made.append(cache)
+    return made
+
+
+HOST = "https://192.0.2.1:6443"
+
+
+def test_an_outage_is_one_problem_of_the_server_however_many_kinds_it_keeps_away() -> None:
+    failures = [
+        UnreachableError(f"the API server does not answer: {words}", hint="check it", subject=path)
+        for words, path in (("refused", "/a"), ("timed out", "/b"))
+    ]
+    (problem,) = problems_of(caches(*failures, None), HOST)
+    assert str(problem) == (
+        f"API server {HOST}: the API server does not answer: refused (check it) [KindUnread]"
+    )
+
+
+def test_credentials_that_are_not_accepted_are_one_problem_too() -> None:
+    refusals = [DeniedError("Unauthorized", hint="h", subject=path, status=401) for path in "ab"]
+    (problem,) = problems_of(caches(*refusals), HOST)
+    assert problem.subject == f"API server {HOST}"
+
+
+def test_kinds_that_are_missing_or_may_not_be_read_are_named_in_one_problem_each() -> None:
+    gone = MissingError("404", hint="h", subject="/a")
+    denied = DeniedError("nodes is forbidden", hint="give the right", subject="/b")
+    missing, forbidden = problems_of(caches(gone, gone, denied, denied), HOST)
+    assert missing.subject == "TenantNetwork, ClusterNetwork"
+    assert (missing.code, missing.message) == (
+        "KindNotServed",
+        "the API server does not know these kinds",
+    )
+    assert (forbidden.subject, forbidden.hint) == ("Node, Pod", "give the right")
+
+
+def test_what_is_whole_is_no_problem() -> None:
+    whole, *others = caches(None, None, None)
+    whole.set_all({})
+    (problem,) = problems_of([whole, *others], HOST)
+    assert problem.subject == "ClusterNetwork, Node"
+    assert "not listed" in problem.message
+    for cache in others:
+        cache.set_all({})
+    assert problems_of([whole, *others], HOST) == ()
+
+
+def stored(kind: Resource, body: dict[str, Any], created: str = "") -> dict[str, Any]:
+    metadata = body["metadata"] | {"resourceVersion": "1", "creationTimestamp": created}
+    return body | {"metadata": metadata}
+
+
+def test_of_two_configs_of_one_range_the_older_one_counts_and_the_other_is_a_problem() -> None:
+    device = {"name": "ens4", "vniType": "vxlan", "vniRange": "700-710"}
+    cache = ObjectCache(TENANT_CONFIGS, keep_status=False)
+    for name, second in (("a", 2), ("b", 1), ("c", 2)):
+        body = stored(
+            TENANT_CONFIGS, config_manifest(device, name=name), f"2026-01-01T00:00:0{second}Z"
+        )
+        cache.set_one(*cache.read(body))
+    intent = merge(cache.judged())
+    assert [config.name for config in intent.tenant_configs] == ["b"]
+    assert [problem.subject for problem in intent.refused_configs] == [
+        "TenantConfig/a",
+        "TenantConfig/c",
+    ]
+
+
+def test_a_config_that_was_made_anew_while_nobody_listened_is_the_younger_one() -> None:
+    cache = ObjectCache(TENANT_CONFIGS, keep_status=False)
+
+    def listed(seconds: dict[str, int]) -> bool:
+        bodies = [
+            stored(TENANT_CONFIGS, config_manifest(name=name), f"2026-01-01T00:00:0{second}Z")
+            for name, second in seconds.items()
+        ]
+        for body in bodies:
+            body["metadata"]["resourceVersion"] = body["metadata"]["creationTimestamp"]
+        return cache.set_all(dict(map(cache.read, bodies)))
+
+    assert listed({"a": 1, "b": 2})
+    assert not listed({"a": 1, "b": 2})
+    assert listed({"a": 3, "b": 2})
+
+
+def test_what_a_running_danm_has_written_into_objects_does_not_refuse_them() -> None:
+    network = network_manifest(
+        "TenantNetwork", "a", "blue", cidr="10.0.0.0/24", alloc="gAA=", host_device="ens4",
+        vxlan=701, allocation_pool={"start": "10.0.0.1", "end": "10.0.0.9", "lastIp": "10.0.0.5"},
+    )  # fmt: skip
+    judged = judge_object(TENANT_NETWORKS, stored(TENANT_NETWORKS, network))
+    assert judged.problems == ()
+    assert isinstance(judged.value, NetworkSpec)
+    assert judged.value.segment == SegmentKey(parent="ens4", kind=SegmentKind.VXLAN, id=701)
+    config = config_manifest({"name": "ens4", "alloc": "gAA="})
+    assert judge_object(TENANT_CONFIGS, stored(TENANT_CONFIGS, config)).problems == ()
+    written = parse_documents(documents(network, config))
+    assert {problem.code for problem in written.problems} == {"AllocSet", "SegmentMisplaced"}

@@ -13,7 +13,7 @@ from danmpy.api.nodes import OBSERVED_VTEPS, VTEPS
 from danmpy.api.specs import NetworkKey, NetworkKind, SegmentKey, SegmentKind
 from danmpy.errors import IntentError
 from danmpy.intent.documents import Document
-from danmpy.intent.parse import judge_document, parse_documents
+from danmpy.intent.parse import judge_document, merge, parse_documents
 from danmpy.intent.values import Intent
 from support.manifests import config_manifest, core_manifest, documents, network_manifest
 from support.specs import cluster_key, danm_key, tenant_key
@@ -361,3 +361,71 @@ def test_any_documents_are_parsed_and_what_is_wrong_becomes_problems(bodies: lis
     assert not set(intent.networks) & set(intent.rejected)
     for key in intent.networks:
         assert isinstance(key, NetworkKey)
+
+
+@pytest.mark.parametrize(
+    ("owners", "stateful"),
+    [
+        (
+            [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "controller": True}],
+            True,
+        ),
+        ([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db"}], False),
+        ([{"apiVersion": "x.io/v1", "kind": "StatefulSet", "controller": True}], False),
+        ([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": True}], False),
+        (None, False),
+        ("StatefulSet", False),
+        ([None, "x"], False),
+    ],
+)
+def test_a_statefulsets_pod_is_known_by_its_controller(owners: Any, stateful: bool) -> None:
+    manifest = core_manifest("Pod", "db-0", "blue", annotations={"danm.k8s.io/claim": "db"})
+    manifest["metadata"]["ownerReferences"] = owners
+
+    found = parse(manifest).pods["blue", "db-0"]
+
+    assert found.stateful is stateful
+    assert found.annotations == {"danm.k8s.io/claim": "db"}
+
+
+def _crowd(*names: str) -> list[Any]:
+    return [network_manifest("TenantNetwork", name, "blue") for name in names]
+
+
+def test_where_there_is_no_admission_the_last_networks_beyond_the_quota_are_refused() -> None:
+    config = config_manifest({"name": "ens4"}, quotas={"networks": 2})
+    judged = [
+        judge_document(document)
+        for document in documents(
+            *_crowd("a", "b"),
+            network_manifest("DanmNet", "c", "blue"),
+            network_manifest("DanmNet", "d", "red"),
+            network_manifest("ClusterNetwork", "e"),
+            config,
+        )
+    ]
+
+    capped = merge(judged, by_quota=True)
+
+    ((key, (problem,)),) = capped.rejected.items()
+    assert str(key) == "DanmNet/blue/c"
+    assert key not in capped.networks
+    assert (problem.code, problem.where) == ("QuotaExceeded", "f.yaml:3")
+    assert problem in capped.problems
+    assert len(capped.networks) == 4
+    assert merge(judged).rejected == {}
+
+
+def test_the_segment_of_a_network_beyond_the_quota_is_given_to_no_other() -> None:
+    judged = [
+        judge_document(document)
+        for document in documents(
+            network_manifest("DanmNet", "a", "blue", host_device="ens4", vlan=30),
+            config_manifest({"name": "ens4"}, quotas={"networks": 0}),
+        )
+    ]
+
+    capped = merge(judged, by_quota=True)
+
+    assert capped.networks == {}
+    assert capped.claims == {SegmentKey(parent="ens4", kind=SegmentKind.VLAN, id=30)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from danmpy.kube.client import KubeClient, open_client
-from danmpy.kube.leader import Candidacy, LeaderElection, Timing
+from danmpy.kube.leader import Candidacy, LeaderElection, Timing, unique_identity
 from support.apiserver import ApiServer
 from support.netns import wait_until
 
@@ -116,3 +116,18 @@ def test_who_has_lost_the_lease_does_not_get_it_by_outgrowing(client: KubeClient
     first.look()
     assert not first.leading()
     assert second.leading()
+
+
+def test_two_replicas_whose_host_and_process_are_called_alike_have_names_of_their_own(
+    client: KubeClient,
+) -> None:
+    names = {unique_identity("host", 1) for _ in range(100)}
+    assert len(names) == 100
+    assert all(name.startswith("host-1-") for name in names)
+    assert len(unique_identity("h" * 300, 2**22)) <= 253
+    first = candidate(client, unique_identity("host", 1))
+    second = candidate(client, unique_identity("host", 1))
+    first.look()
+    second.look()
+    assert first.leading()
+    assert not second.leading()

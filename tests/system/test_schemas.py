@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from typing import Any
@@ -10,12 +11,14 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from danmpy.api.crds import render_crds
 from danmpy.api.endpoints import EndpointManifest
 from danmpy.api.networks import NetworkManifest, NetworkStatus
 from danmpy.api.tenantconfigs import TenantConfigManifest
 from support.apiclient import RefusedError, named
-from support.apiserver import ApiServer
+from support.apiserver import ApiServer, ApiServers
 from support.manifests import GROUP_VERSION, config_manifest, network_manifest
+from support.netns import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -260,11 +263,54 @@ def test_lists_of_tenant_configs_and_endpoints_show_what_is_in_them(apiserver: A
         config_manifest(
             {"name": "ens4", "vniType": "vlan", "vniRange": "7-9"},
             {"name": "ens5", "vniType": "vxlan", "vniRange": "70-90"},
+            namespaces=["blue", "red"],
         )
     )
     apiserver.apply(manifest("DanmEp", EndpointManifest))
     normal, _ = table(apiserver, apiserver.path(GROUP_VERSION, "TenantConfig"))
-    assert "ens4" in normal["Devices"]
+    for shown in ("ens4", "vlan", "7-9", "ens5", "vxlan", "70-90"):
+        assert shown in normal["Devices"], normal
+    assert json.loads(normal["Namespaces"]) == ["blue", "red"]
     normal, wide = table(apiserver, apiserver.path(GROUP_VERSION, "DanmEp"))
     assert (normal["Pod"], normal["IPv4"], normal["Host"]) == ("text", "text", "text")
     assert wide["API"] == "ClusterNetwork"
+
+
+def test_our_kinds_over_those_of_danm_are_whole_and_have_a_status(apiservers: ApiServers) -> None:
+    """DANM's are v1beta1 without a schema, so that the server keeps unknown fields of them."""
+    server = apiservers.make(crds=False)
+    (ours,) = (crd for crd in render_crds() if crd["spec"]["names"]["kind"] == "ClusterNetwork")
+    names = {"kind": "ClusterNetwork", "plural": "clusternetworks", "singular": "clusternetwork"}
+    spec = {"group": "danm.k8s.io", "version": "v1", "scope": "Cluster", "names": names}
+    kinds = "/apis/apiextensions.k8s.io/{}/customresourcedefinitions"
+    theirs = {
+        "apiVersion": "apiextensions.k8s.io/v1beta1",
+        "kind": "CustomResourceDefinition",
+        "metadata": ours["metadata"],
+        "spec": spec,
+    }
+    if server.request("GET", kinds.format("v1beta1"))[0] == 404:
+        pytest.skip("this server knows v1 alone, so DANM was never there")
+    code, answer = server.request("POST", kinds.format("v1beta1"), theirs)
+    assert code == 201, answer
+    wait_until(lambda: server.serves("danm.k8s.io/v1", "ClusterNetwork"), seconds=20)
+    server.apply(network_manifest())
+    with pytest.raises(RefusedError) as caught:
+        server.patch_status("ClusterNetwork", "net", {"device": "a"})
+    assert caught.value.status == 404
+
+    path = f"{kinds.format('v1')}/{ours['metadata']['name']}"
+    force = f"{path}?fieldManager=kubectl&force=true"
+    code, answer = server.request("PATCH", force, ours, content_type="application/apply-patch+yaml")
+    assert code == 200, answer
+
+    def is_whole() -> bool:
+        stored = server.request("GET", path)[1]
+        wrong = {each["type"]: each["status"] for each in stored["status"]["conditions"]}
+        return (
+            not stored["spec"].get("preserveUnknownFields")
+            and wrong.get("NonStructuralSchema", "False") == "False"
+        )
+
+    wait_until(is_whole, seconds=20, what="the schema counts")
+    server.patch_status("ClusterNetwork", "net", {"device": "a"})

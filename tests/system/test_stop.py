@@ -69,7 +69,7 @@ def test_a_daemon_that_is_still_starting_stops_too(node: Node, nodes: Nodes) -> 
             assert all(answer.ok for answer in runtimes.map(node.delete, pods))
         node.daemon.kill()
         node.start(wait=False)
-        time.sleep(1.5)  # it waits for the database now, with six releases to replay
+        time.sleep(4)  # it waits for the database now, with six releases to replay
         assert not node.socket.exists() or not node.call("STATUS").ok
         began = time.monotonic()
         assert node.daemon.stop(seconds=30) == 0
