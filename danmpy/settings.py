@@ -47,6 +47,13 @@ def _split_paths(value: object) -> object:
     return value
 
 
+def _split_words(value: object) -> object:
+    """A list of words may be one text with commas between them."""
+    if isinstance(value, str):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    return value
+
+
 def _absolute(value: object) -> object:
     if isinstance(value, str | Path) and not Path(value).is_absolute():
         message = f"{str(value)!r} is not an absolute path"
@@ -150,6 +157,46 @@ class CniSettings(_Group):
         default="",
         description="`legacy` names interfaces as DANM's legacy scheme does; empty: eth0 first, "
         "then prefix and position.",
+    )
+
+
+class NpwgSettings(_Group):
+    """Pods and networks in the words of the Network Plumbing Working Group and of Multus."""
+
+    strict: bool = Field(
+        default=True,
+        description="A pod that asks what no plugin of its network declares a capability for is "
+        "refused, as the standard says; `false` ignores it with a warning, as Multus does.",
+    )
+    default_network: str = Field(
+        default="",
+        description="What every pod that asks in these words gets first, and every pod that asks "
+        "for nothing: the name of a CNI configuration in cni.conf_dir, or namespace/name of a "
+        "NetworkAttachmentDefinition; empty: the network called default, as DANM looks it up.",
+    )
+    more_networks: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = Field(
+        default=(),
+        description="Networks that every pod gets after the first one, except in system_namespaces "
+        "(Multus: defaultNetworks); written as default_network is.",
+    )
+    system_namespaces: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = Field(
+        default=("kube-system",),
+        description="Namespaces whose pods do not get more_networks.",
+    )
+    system_namespace: str = Field(
+        default="kube-system",
+        description="Where a bare name in v1.multus-cni.io/default-network is looked up "
+        "(Multus: multusNamespace).",
+    )
+    namespace_isolation: bool = Field(
+        default=False,
+        description="`true`: pods use only NetworkAttachmentDefinitions of their own namespace "
+        "and of global_namespaces.",
+    )
+    global_namespaces: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = Field(
+        default=("default",),
+        description="Namespaces whose NetworkAttachmentDefinitions everybody may use in spite of "
+        "namespace_isolation.",
     )
 
 
@@ -297,6 +344,7 @@ class Settings(_Group):
     intent: IntentSettings = IntentSettings()
     vxlan: VxlanSettings = VxlanSettings()
     cni: CniSettings = CniSettings()
+    npwg: NpwgSettings = NpwgSettings()
     ipam: IpamSettings = IpamSettings()
     metrics: MetricsSettings = MetricsSettings()
     controller: ControllerSettings = ControllerSettings()

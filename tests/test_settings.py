@@ -102,6 +102,8 @@ def test_every_key_can_be_set_by_its_variable(key: str) -> None:
         "metrics.listen": "[::1]:80",
         "webhook.listen": "[::1]:80",
         "webhook.pods": "warn",
+        "npwg.strict": "False",
+        "npwg.namespace_isolation": "True",
     }
     value = samples.get(key, "/some/where")
     loaded: object = load({variable_of(key): value})

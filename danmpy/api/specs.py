@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Literal
+from typing import Any, Final, Literal
 
 from danmpy.api.limits import DYNAMIC_TYPES
 
@@ -20,16 +20,25 @@ IPNetwork = IPv4Network | IPv6Network
 
 
 class NetworkKind(StrEnum):
-    """The three network kinds of ``danm.k8s.io/v1``."""
+    """The kinds of object that a pod's interface can be on."""
 
     TENANT = "TenantNetwork"
     CLUSTER = "ClusterNetwork"
     DANM = "DanmNet"
+    NAD = "NetworkAttachmentDefinition"
+
+
+DANM_KINDS: Final = (NetworkKind.TENANT, NetworkKind.CLUSTER, NetworkKind.DANM)
+"""The network kinds of ``danm.k8s.io/v1``; the fourth is the Network Plumbing Working Group's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class NetworkKey:
-    """Identity of a network; prints as ``Kind/namespace/name`` or ``Kind/name``."""
+    """Identity of a network; prints as ``Kind/namespace/name`` or ``Kind/name``.
+
+    A NetworkAttachmentDefinition without a namespace is no object: it stands for the CNI
+    configuration of that name in the node's configuration folder.
+    """
 
     kind: NetworkKind
     namespace: str = ""
@@ -98,6 +107,10 @@ class NetworkSpec:
     `segment` is what the manifest asks for, or, for a TenantNetwork, what was assigned to it
     (`with_assignment`). `uid` is the object's UID, or a stable stand-in in a folder.
     `terminating`: it is being deleted, and waits for the pods that are on it; no new ones come.
+    `conf` is the CNI configuration in a NetworkAttachmentDefinition, verbatim; empty: the one in
+    the node's configuration folder is meant. `resource` is the device plugin's resource of which
+    each of its interfaces gets one device. `alias`: a NetworkAttachmentDefinition that only names
+    another network.
     """
 
     key: NetworkKey
@@ -119,6 +132,9 @@ class NetworkSpec:
     vxlan_remotes: tuple[IPAddress, ...] = ()
     allowed_tenants: frozenset[str] | None = None
     terminating: bool = False
+    conf: str = ""
+    resource: str = ""
+    alias: NetworkKey | None = None
 
     @property
     def is_dynamic(self) -> bool:
@@ -183,11 +199,14 @@ class TenantConfigSpec:
 class AddressMode(StrEnum):
     """What a pod asks of one family on one interface (DANM: ip, ip6).
 
-    No pod asks for ``reserved``: so an operator holds an address (`ipam.reserving`).
+    ``any`` is dynamic where the network has a subnet, else absent: what a pod gets that names a
+    network and no address. No pod asks for ``reserved``: so an operator holds an address
+    (`ipam.reserving`).
     """
 
     ABSENT = "absent"
     NONE = "none"
+    ANY = "any"
     DYNAMIC = "dynamic"
     STATIC = "static"
     RESERVED = "reserved"
@@ -207,10 +226,32 @@ class AddressAsk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PluginAsk:
+    """What an interface asks of the plugins that make it (NPWG 1.3, section 4.1.1.2).
+
+    `ips` are literal addresses with or without prefix length. `port_mappings`, `bandwidth` and
+    `cni_args` are JSON as the plugins take it (CNI conventions: ``runtimeConfig``, ``args.cni``).
+    `gateways` are the next hops of the default route; None: not said, empty: the plugin's own.
+    """
+
+    ips: tuple[str, ...] = ()
+    infiniband_guid: str = ""
+    port_mappings: tuple[Mapping[str, Any], ...] = ()
+    bandwidth: Mapping[str, int] = field(default_factory=dict)
+    cni_args: Mapping[str, Any] = field(default_factory=dict)
+    gateways: tuple[IPAddress, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InterfaceAsk:
-    """One entry of the interfaces annotation, parsed. `network.namespace` is the pod's."""
+    """One interface that a pod asks for, in whichever dialect.
+
+    `others` are tried in order when `network` does not exist. `claim` is the name for which the
+    addresses of this interface are kept; empty: the pod's. `plugin` is what only plugins are asked.
+    """
 
     network: NetworkKey
+    others: tuple[NetworkKey, ...] = ()
     ip: AddressAsk = AddressAsk()
     ip6: AddressAsk = AddressAsk()
     proutes: tuple[RouteSpec, ...] = ()
@@ -218,6 +259,41 @@ class InterfaceAsk:
     mac: str | None = None
     name: str | None = None
     default_route: bool | None = None
+    claim: str = ""
+    plugin: PluginAsk = PluginAsk()
+
+    @property
+    def candidates(self) -> tuple[NetworkKey, ...]:
+        """The networks of which it gets the first that exists."""
+        return (self.network, *self.others)
+
+
+class Dialect(StrEnum):
+    """In whose words a pod asks for its interfaces."""
+
+    SILENT = "silent"
+    DANM = "danm"
+    NPWG = "npwg"
+    GENIE = "genie"
+    KNITTER = "knitter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodAsks:
+    """All that a pod asks for, in order; the first is what the runtime calls by CNI_IFNAME, unless
+    a plugin before us in the chain has made that one (`has_primary` False).
+    """
+
+    dialect: Dialect
+    interfaces: tuple[InterfaceAsk, ...]
+    has_primary: bool = True
+
+    @property
+    def answers_primary_only(self) -> bool:
+        """Is the runtime told of the first interface only (NPWG 1.3, section 3.3.1), and not of
+        all, as DANM does?
+        """
+        return self.dialect is Dialect.NPWG
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import structlog
 
-from danmpy.api.annotations import default_networks, parse_interfaces
 from danmpy.api.cni import Attachment, CniRequest, CniResult, parse_result, render_result
+from danmpy.api.dialects.reading import read_pod
 from danmpy.api.profile_rules import quotas_for
 from danmpy.api.specs import NetworkSpec, PodSpec
 from danmpy.attach.builder import Blueprint
@@ -150,9 +150,9 @@ class Attacher:
         Raises:
             IntentError: the declaration is wrong, with the entry and the rule.
         """
-        asks = parse_interfaces(pod)
+        asks = read_pod(pod).interfaces
         intent = self._ports.view.hear(intent, pod, asks)
-        asked = [ask.network for ask in asks] or default_networks(pod.namespace)
+        asked = [key for ask in asks for key in ask.candidates]
         view = self._ports.view.read_networks(intent, asked)
         context = ResolveContext(
             container_id=identity.container_id,

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Final
 
-from danmpy.api.annotations import default_networks
 from danmpy.api.limits import IFNAME_MAX_BYTES
 from danmpy.api.specs import (
     AddressAsk,
@@ -42,7 +41,6 @@ _REFERENCE: Final[Mapping[NetworkKind, str]] = {
     NetworkKind.CLUSTER: "clusterNetwork",
 }
 _L2 = AddressAsk()
-_DYNAMIC = AddressAsk(mode=AddressMode.DYNAMIC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +69,7 @@ def resolve(
     networks: Mapping[NetworkKey, NetworkSpec],
     context: ResolveContext,
 ) -> tuple[InterfaceSpec, ...]:
-    """The interfaces of `pod`, in the order of its annotation; its default network when it asks
-    for none.
+    """The interfaces of `pod`, in the order of `asks`.
 
     Raises:
         IntentError: a person has to change the pod, a network, or a file on the node.
@@ -80,7 +77,6 @@ def resolve(
         NotReadyError: the network has no host device yet.
     """
     subject = f"Pod/{pod.namespace}/{pod.name}"
-    asks = asks or (_default_ask(pod, networks, context, subject),)
     specs = []
     for index, ask in enumerate(asks):
         where = f"interface {index} on {ask.network}"
@@ -150,44 +146,27 @@ def _require_allowed(entry: _Entry, pod: PodSpec) -> None:
         )
 
 
-def _default_ask(
-    pod: PodSpec,
-    networks: Mapping[NetworkKey, NetworkSpec],
-    context: ResolveContext,
-    subject: str,
-) -> InterfaceAsk:
-    """DANM 3.5: DanmNet, then TenantNetwork, then ClusterNetwork ``default``.
-
-    Two differences: an IPv6 subnet is used as well, and a ``default`` that was rejected refuses the
-    pod; the next one in the order could belong to somebody else.
-    """
-    candidates = default_networks(pod.namespace)
-    for key in candidates:
-        network = networks.get(key)
-        if network is not None:
-            return InterfaceAsk(
-                network=key,
-                ip=_DYNAMIC if network.v4 else _L2,
-                ip6=_DYNAMIC if network.v6 else _L2,
-            )
-        if key in context.rejected:
-            return InterfaceAsk(network=key)
-    raise IntentError(
-        f"it declares no interfaces, and none of {', '.join(map(str, candidates))} exists",
-        hint="add the annotation danm.k8s.io/interfaces, or create a default network",
-        subject=subject,
-    )
-
-
 def _network(
     entry: _Entry, pod: PodSpec, networks: Mapping[NetworkKey, NetworkSpec]
 ) -> NetworkSpec:
-    key = entry.ask.network
+    """The first of the candidates that exists. One that was rejected refuses the pod: the next in
+    the order could belong to somebody else.
+    """
+    candidates = entry.ask.candidates
+    exists = networks.keys() | entry.context.rejected.keys()
+    key = next((key for key in candidates if key in exists), None)
+    if key is None and len(candidates) > 1:
+        names = ", ".join(map(str, candidates))
+        raise entry.refuse(
+            f"none of {names} exists",
+            "create one of them, or say in danm.k8s.io/interfaces which network the pod gets",
+        )
+    if key is None:
+        raise entry.refuse("there is no such network", _likely(entry.ask.network, networks))
     network = networks.get(key)
     if network is None:
-        if reason := entry.context.rejected.get(key):
-            raise entry.refuse(f"the network cannot be used: {reason}", "correct the network")
-        raise entry.refuse("there is no such network", _likely(key, networks))
+        reason = entry.context.rejected[key]
+        raise entry.refuse(f"the network cannot be used: {reason}", "correct the network")
     if network.terminating:
         raise entry.refuse(
             "the network is being deleted, and takes no new pods",
@@ -284,9 +263,11 @@ def _address(
     On a delegate whose network has no subnet of that family ``dynamic`` leaves the addressing to
     the delegate, as in DANM; a literal address is refused, where DANM gives another one silently.
     """
+    pool = network.pool(family)
+    if ask.mode is AddressMode.ANY:
+        return AddressAsk(mode=AddressMode.DYNAMIC) if pool else _L2
     if not ask.is_leased:
         return ask
-    pool = network.pool(family)
     if pool is None:
         if backend is Backend.DELEGATE and ask.mode is AddressMode.DYNAMIC:
             return _L2

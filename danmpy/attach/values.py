@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Interface, IPv6Interface
 
-from danmpy.api.annotations import parse_claim
 from danmpy.api.cni import CniRequest
+from danmpy.api.dialects.danm import parse_claim
 from danmpy.api.specs import AddressAsk, IPAddress, NetworkSpec, PodSpec, QuotaSpec, RouteSpec
 from danmpy.ipam.values import LeaseOwner
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, Final
 
-from danmpy.api.annotations import parse_claim, parse_interfaces
+from danmpy.api.dialects.danm import parse_claim
+from danmpy.api.dialects.reading import read_pod
 from danmpy.api.profile_rules import quotas_for
 from danmpy.api.specs import (
     AddressAsk,
@@ -161,7 +162,7 @@ class Investigation:
     def _decide(self, pod: PodSpec) -> Decided:
         try:
             parse_claim(pod)
-            asks = parse_interfaces(pod)
+            asks = read_pod(pod).interfaces
             view = self._view().read_networks(self.look.intent)
         except DanmpyError as error:
             return Decided(problems=(Trouble.of(error),))

@@ -101,5 +101,6 @@ class Decided:
     problems: tuple[Trouble, ...] = ()
 
     def ask_of(self, spec: InterfaceSpec) -> InterfaceAsk | None:
-        """The entry behind an interface; None for the default network."""
-        return self.asks[spec.index] if self.asks else None
+        """The entry behind an interface; None for the default network of a pod that asks none."""
+        ask = self.asks[spec.index] if self.asks else None
+        return None if ask is None or ask.others else ask

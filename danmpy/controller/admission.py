@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from danmpy.api.specs import NetworkKind
+from danmpy.api.specs import DANM_KINDS
 from danmpy.controller.admission_configs import judge_config_review
 from danmpy.controller.admission_networks import judge_network_review
 from danmpy.controller.admission_pods import judge_pod_review
@@ -48,7 +48,7 @@ class Admission:
         self._ports = ports
         self._settings = settings
         self._judges: Mapping[tuple[str, str], Callable[[Review], Verdict]] = {
-            **{("danm.k8s.io", str(kind)): self._judge_network for kind in NetworkKind},
+            **{("danm.k8s.io", str(kind)): self._judge_network for kind in DANM_KINDS},
             ("danm.k8s.io", "TenantConfig"): self._judge_config,
             ("", "Pod"): self._judge_pod,
         }

@@ -12,14 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from danmpy.api.annotations import (
-    ANNOTATIONS,
-    INTERFACES,
-    INTERFACES_NEW,
-    NPWG_NETWORKS,
-    parse_claim,
-    parse_interfaces,
-)
+from danmpy.api.dialects.danm import parse_claim
+from danmpy.api.dialects.keys import ANNOTATIONS, INTERFACES, INTERFACES_NEW, NPWG_NETWORKS
+from danmpy.api.dialects.reading import read_pod
 from danmpy.api.findings import Finding
 from danmpy.api.profile_rules import quotas_for
 from danmpy.api.specs import InterfaceAsk, NetworkKey, NetworkKind, NetworkSpec, PodSpec
@@ -90,10 +85,10 @@ class _Place:
 def _judge(pod: PodSpec, place: _Place, ports: AdmissionPorts) -> Verdict:
     try:
         parse_claim(pod)
-        asks = parse_interfaces(pod)
+        asks = read_pod(pod).interfaces
     except IntentError as error:
         return Verdict(invalid=(place.finding(error),))
-    if not asks:
+    if not asks or asks[0].others:
         return Verdict()  # a default network, or none: the node's to say
     intent = ports.wishes.read()
     quotas = quotas_for(intent.tenant_configs, pod.namespace)

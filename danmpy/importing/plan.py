@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from danmpy.api.annotations import parse_claim
+from danmpy.api.dialects.danm import parse_claim
 from danmpy.api.specs import NetworkSpec, PodSpec, PoolSpec
 from danmpy.errors import IntentError
 from danmpy.importing.values import Holding

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from danmpy.api.annotations import parse_claim, parse_interfaces
+from danmpy.api.dialects.danm import parse_claim
+from danmpy.api.dialects.reading import read_pod
 from danmpy.api.profile_rules import quotas_for
 from danmpy.api.specs import InterfaceAsk, NetworkKey, PodSpec
 from danmpy.api.words import nearest
@@ -84,7 +85,7 @@ def _pod_problems(one: Judged, pod: PodSpec, intent: Intent) -> Iterator[Problem
     except IntentError as error:
         yield _problem(one, "ClaimInvalid", error.message, error.hint)
     try:
-        asks = parse_interfaces(pod)
+        asks = read_pod(pod).interfaces
     except IntentError as error:
         yield _problem(one, "InterfacesInvalid", error.message, error.hint)
         return
@@ -106,9 +107,10 @@ def _pod_problems(one: Judged, pod: PodSpec, intent: Intent) -> Iterator[Problem
 def _ask_problems(
     one: Judged, index: int, ask: InterfaceAsk, pod: PodSpec, intent: Intent
 ) -> Iterator[Problem]:
-    key = ask.network
-    if key in intent.rejected:
-        return  # told where the network is
+    exists = intent.networks.keys() | intent.rejected.keys()
+    key = next((key for key in ask.candidates if key in exists), ask.network)
+    if key in intent.rejected or (key not in exists and ask.others):
+        return  # told where the network is; or a default network, which need not be among these
     network = intent.networks.get(key)
     if network is None:
         yield _problem(

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from danmpy.api.annotations import default_networks
-from danmpy.api.specs import InterfaceAsk, NetworkKey, NetworkKind, PodSpec
+from danmpy.api.specs import DANM_KINDS, InterfaceAsk, NetworkKey, PodSpec
 from danmpy.clock import monotonic
 from danmpy.errors import DanmpyError, NotReadyError
 from danmpy.intent.objects import (
@@ -145,7 +144,7 @@ class ClusterSource:
         with self._changed:
             return {
                 entry.kept.key: entry.kept
-                for kind in NetworkKind
+                for kind in DANM_KINDS
                 for entry in self._caches[RESOURCE_OF[kind]].entries.values()
                 if entry.kept is not None
             }
@@ -265,7 +264,7 @@ class ClusterSource:
         """
         if not self._watching:
             return intent
-        unheard = [key for key in _unheard(pod, asks, intent) if self._is_there(key)]
+        unheard = [key for key in _unheard(asks, intent) if self._is_there(key)]
         if not unheard:
             return intent
         self._wake()
@@ -325,15 +324,11 @@ def _with_pod(intent: Intent, key: PodKey, pod: PodSpec | None) -> Intent:
     return replace(intent, pods=others if pod is None else {**others, key: pod})
 
 
-def _unheard(pod: PodSpec, asks: Sequence[InterfaceAsk], intent: Intent) -> Iterator[NetworkKey]:
-    """The networks of `pod` that are not in `intent`; a pod that asks for none gets the default."""
+def _unheard(asks: Sequence[InterfaceAsk], intent: Intent) -> Iterator[NetworkKey]:
+    """The networks of which a pod gets one and that are not in `intent`, where it has no other."""
     known = intent.networks.keys() | intent.rejected.keys()
-    if asks:
-        yield from dict.fromkeys(ask.network for ask in asks if ask.network not in known)
-        return
-    defaults = default_networks(pod.namespace)
-    if known.isdisjoint(defaults):
-        yield from defaults
+    unheard = (ask.candidates for ask in asks if known.isdisjoint(ask.candidates))
+    yield from dict.fromkeys(key for candidates in unheard for key in candidates)
 
 
 class _Sink:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from danmpy.api.addresses import TextError
-from danmpy.api.annotations import ANNOTATIONS
+from danmpy.api.dialects.keys import ANNOTATIONS
 from danmpy.api.findings import Finding
 from danmpy.api.limits import VLAN_MAX, VLAN_MIN, VNI_MAX, VNI_MIN
 from danmpy.api.nodes import (
@@ -25,6 +25,7 @@ from danmpy.api.nodes import (
 from danmpy.api.profile_rules import judge_tenant_config, overlaps, quotas_for
 from danmpy.api.rules import judge_network
 from danmpy.api.specs import (
+    DANM_KINDS,
     NetworkKey,
     NetworkKind,
     NetworkSpec,
@@ -42,7 +43,7 @@ GROUPS: Final = ("danm.k8s.io", "danm.io")
 VERSION: Final = "v1"
 DEFAULT_NAMESPACE: Final = "default"
 
-_DANM_KINDS: Final = (*NetworkKind, "TenantConfig", "DanmEp")
+_DANM_KINDS: Final = (*DANM_KINDS, "TenantConfig", "DanmEp")
 _CORE_KINDS: Final = ("Pod", "Namespace", "Node")
 _NAD: Final = "NetworkAttachmentDefinition"
 _CLUSTER_SCOPED: Final = frozenset({"ClusterNetwork", "TenantConfig", "Node", "Namespace"})
@@ -460,7 +461,7 @@ def _texts(*values: object) -> bool:
 
 
 _JUDGES: Final[Mapping[str, Callable[[_Object, tuple[Problem, ...]], Judged]]] = {
-    **{str(kind): _judge_network for kind in NetworkKind},
+    **{str(kind): _judge_network for kind in DANM_KINDS},
     "TenantConfig": _judge_config,
     "Pod": _judge_pod,
     "Node": _judge_node,

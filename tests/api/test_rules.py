@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from danmpy.api.addresses import bounds
 from danmpy.api.rules import judge_network, judge_update
-from danmpy.api.specs import NetworkKey, NetworkKind, NetworkSpec, PoolSpec
+from danmpy.api.specs import DANM_KINDS, NetworkKey, NetworkKind, NetworkSpec, PoolSpec
 from support.manifests import network_manifest
 
 C, T, D = NetworkKind.CLUSTER, NetworkKind.TENANT, NetworkKind.DANM
@@ -221,7 +221,7 @@ likely = st.fixed_dictionaries(
 
 
 @given(
-    likely | st.dictionaries(st.text(max_size=6), garbage, max_size=3), st.sampled_from(NetworkKind)
+    likely | st.dictionaries(st.text(max_size=6), garbage, max_size=3), st.sampled_from(DANM_KINDS)
 )
 def test_any_manifest_is_accepted_or_refused_with_reasons(options: Any, kind: NetworkKind) -> None:
     manifest = network_manifest(kind)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danmpy.api.dialects.reading import default_ask
 from danmpy.api.specs import AddressAsk, AddressMode, InterfaceAsk, NetworkSpec
 from danmpy.attach.resolve import ResolveContext, derived_mac, examine, resolve
 from danmpy.attach.values import Backend, InterfaceSpec
@@ -45,7 +46,8 @@ def solve(
     **context: Any,
 ) -> tuple[InterfaceSpec, ...]:
     known = {spec.key: spec for spec in networks}
-    return resolve(pod(namespace), asks, known, replace(CONTEXT, **context))
+    wanted = asks or (default_ask(namespace),)
+    return resolve(pod(namespace), wanted, known, replace(CONTEXT, **context))
 
 
 def refusal(*asks: InterfaceAsk, **more: Any) -> str:

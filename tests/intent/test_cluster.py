@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from danmpy.api.annotations import parse_interfaces
+from danmpy.api.dialects.reading import read_pod
 from danmpy.api.specs import NetworkKind
 from danmpy.errors import ClusterError, NotReadyError
 from danmpy.intent.cluster import ClusterSource
@@ -130,7 +130,7 @@ def hear(source: ClusterSource, uid: str) -> Intent:
     """What an ADD of the pod blue/web goes by."""
     intent = source.read_for("blue", "web", uid)
     found = intent.pods["blue", "web"]
-    return source.hear(intent, found, parse_interfaces(found))
+    return source.hear(intent, found, read_pod(found).interfaces)
 
 
 def whole(watched: Watched) -> Intent:

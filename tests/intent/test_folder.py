@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from danmpy.api.annotations import parse_interfaces
+from danmpy.api.dialects.reading import read_pod
 from danmpy.api.nodes import VTEPS
 from danmpy.api.specs import SegmentKey, SegmentKind
 from danmpy.clock import wall_clock
@@ -398,4 +398,4 @@ def test_what_is_asked_for_one_pod_is_the_folder_of_now(tmp_path: Path) -> None:
     assert ("blue", "web-0") in intent.pods
     assert folder.source.read_for("blue", "nobody", "u") is intent is folder.source.read()
     pod = intent.pods["blue", "web-0"]
-    assert folder.source.hear(intent, pod, parse_interfaces(pod)) is intent
+    assert folder.source.hear(intent, pod, read_pod(pod).interfaces) is intent

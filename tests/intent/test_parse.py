@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danmpy.api.annotations import ANNOTATIONS, parse_interfaces
+from danmpy.api.dialects.danm import parse_interfaces
+from danmpy.api.dialects.keys import ANNOTATIONS
 from danmpy.api.nodes import OBSERVED_VTEPS, VTEPS
-from danmpy.api.specs import NetworkKey, NetworkKind, SegmentKey, SegmentKind
+from danmpy.api.specs import DANM_KINDS, NetworkKey, SegmentKey, SegmentKind
 from danmpy.errors import IntentError
 from danmpy.intent.documents import Document
 from danmpy.intent.parse import judge_document, merge, parse_documents
@@ -315,7 +316,7 @@ def test_messages_can_be_shown_whatever_people_wrote() -> None:
         assert str(problem).isprintable()
 
 
-@pytest.mark.parametrize("kind", [*NetworkKind, "TenantConfig", "Pod", "Node"])
+@pytest.mark.parametrize("kind", [*DANM_KINDS, "TenantConfig", "Pod", "Node"])
 def test_a_document_is_judged_alike_alone_and_among_others(kind: str) -> None:
     document = Document(
         where="f:1",
@@ -336,7 +337,7 @@ likely = st.fixed_dictionaries(
     {},
     optional={
         "apiVersion": st.sampled_from(["v1", "danm.k8s.io/v1", "danm.io/v1"]) | garbage,
-        "kind": st.sampled_from([*map(str, NetworkKind), "TenantConfig", "Pod", "Node", "DanmEp"])
+        "kind": st.sampled_from([*map(str, DANM_KINDS), "TenantConfig", "Pod", "Node", "DanmEp"])
         | garbage,
         "metadata": st.fixed_dictionaries(
             {}, optional={"name": names, "namespace": names, "annotations": garbage, "uid": garbage}

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danmpy.api.annotations import ANNOTATIONS, default_networks, parse_claim, parse_interfaces
+from danmpy.api.dialects.danm import parse_claim, parse_interfaces
+from danmpy.api.dialects.keys import CLAIM, INTERFACES, INTERFACES_NEW, NPWG_NETWORKS
 from danmpy.api.specs import AddressAsk, AddressMode, InterfaceAsk, NetworkKey, NetworkKind, PodSpec
 from danmpy.errors import IntentError
 
-OLD, NEW, NPWG, CLAIM = ANNOTATIONS
+OLD, NEW, NPWG = INTERFACES, INTERFACES_NEW, NPWG_NETWORKS
 
 
 def pod(**annotations: str) -> PodSpec:
@@ -273,14 +274,6 @@ def test_any_json_is_parsed_or_refused_and_nothing_else(value: Any) -> None:
 def test_any_text_is_parsed_or_refused_and_nothing_else(text: str) -> None:
     result = outcome(text)
     assert isinstance(result, tuple) or result.subject == "Pod/blue/web-0"
-
-
-def test_the_default_network_is_looked_for_in_danms_order() -> None:
-    assert [str(key) for key in default_networks("blue")] == [
-        "DanmNet/blue/default",
-        "TenantNetwork/blue/default",
-        "ClusterNetwork/default",
-    ]
 
 
 @pytest.mark.parametrize(

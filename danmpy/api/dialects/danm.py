@@ -1,4 +1,4 @@
-"""The pod annotations that ask for interfaces, parsed to values.
+"""DANM's annotations, parsed to values.
 
 The keys and the meaning of an entry are DANM 4.3's; `mac`, `name` and `default_route` are ours.
 """
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final, ParamSpec, TypeVar
 
 from danmpy.api.addresses import TextError, parse_mac, parse_one, parse_subnet
+from danmpy.api.dialects.keys import CLAIM, INTERFACES, INTERFACES_NEW, NPWG_NETWORKS
 from danmpy.api.jsontext import a_json, parse_json
-from danmpy.api.limits import DEFAULT_NETWORK_NAME, IFNAME_MAX_BYTES
+from danmpy.api.limits import IFNAME_MAX_BYTES
 from danmpy.api.specs import (
     AddressAsk,
     AddressMode,
@@ -28,16 +29,6 @@ from danmpy.errors import IntentError
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
-
-INTERFACES: Final = "danm.k8s.io/interfaces"
-INTERFACES_NEW: Final = "danm.io/interfaces"
-NPWG_NETWORKS: Final = "k8s.v1.cni.cncf.io/networks"
-
-CLAIM: Final = "danm.k8s.io/claim"
-"""Ours: the name in the namespace for which the pod's addresses are kept when it goes."""
-
-ANNOTATIONS: Final = (INTERFACES, INTERFACES_NEW, NPWG_NETWORKS, CLAIM)
-"""The annotations that `PodSpec.annotations` keeps."""
 
 _REFERENCES: Final[Mapping[str, NetworkKind]] = {
     "network": NetworkKind.DANM,
@@ -98,15 +89,6 @@ def parse_claim(pod: PodSpec) -> str:
             "use lower-case letters, digits and dash, at most 63 (RFC 1123)",
         )
     return written
-
-
-def default_networks(namespace: str) -> tuple[NetworkKey, NetworkKey, NetworkKey]:
-    """The networks of which a pod without interfaces gets the first that exists (DANM 3.5)."""
-    return (
-        NetworkKey(kind=NetworkKind.DANM, namespace=namespace, name=DEFAULT_NETWORK_NAME),
-        NetworkKey(kind=NetworkKind.TENANT, namespace=namespace, name=DEFAULT_NETWORK_NAME),
-        NetworkKey(kind=NetworkKind.CLUSTER, name=DEFAULT_NETWORK_NAME),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
