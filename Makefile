@@ -21,7 +21,7 @@ demo: packages-demo $(STAMP) ## the main job on this machine: two nodes, tenants
 	@$(BIN)/python deploy/demo/run.py $(ARGS)
 
 test: packages-test $(STAMP) ## the whole test suite (ARGS="-k words" for a part)
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import contracts, stale CRDs, house rules
 	@$(BIN)/ruff format --check .

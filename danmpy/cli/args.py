@@ -19,6 +19,7 @@ from danmpy.errors import IntentError
 
 if TYPE_CHECKING:
     from danmpy.api.specs import IPAddress
+    from danmpy.ipam.reserving import Cause
     from danmpy.settings import Settings
 
 ConfigOption = Annotated[
@@ -55,6 +56,9 @@ FromOption = Annotated[
 ToOption = Annotated[
     str | None, typer.Option("--to", metavar="TIME", help=f"Before this time: {TIME_HELP}")
 ]
+
+WORDS_MAX: Final = 200
+"""Characters of a reason: one line that fits into lists."""
 
 _RFC3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII
@@ -192,6 +196,34 @@ def parse_pod(text: str) -> tuple[str, str]:
         hint = f"write namespace/name, such as {'default/' + text if not slash else 'blue/web-0'}"
         raise IntentError(f"{text!r} is not a pod", hint=hint, subject="POD")
     return namespace, name
+
+
+def read_cause(text: str, option: str) -> Cause:
+    """Who types this, and the words that they gave.
+
+    Raises:
+        IntentError: no words, or more than fit into one line.
+    """
+    import os
+    import pwd
+    import socket
+
+    from danmpy.ipam.reserving import Cause
+
+    words = " ".join(text.split())
+    if not words or len(words) > WORDS_MAX or not words.isprintable():
+        raise IntentError(
+            f"{option} needs a few words: from 1 to {WORDS_MAX} printable characters",
+            hint="say what it is for, so that others understand it in a year",
+            subject=option,
+        )
+    user = os.environ.get("SUDO_USER") or os.environ.get("LOGNAME")
+    if not user:
+        try:
+            user = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            user = f"uid {os.getuid()}"
+    return Cause(actor=f"{user}@{socket.gethostname()}", reason=words)
 
 
 def choose_network(text: str, known: Collection[str]) -> str:

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from danmpy.cli.args import ConfigOption, read_settings
+from danmpy.cli.args import ConfigOption, read_cause, read_settings
 from danmpy.cli.edge import DONE, FINDINGS
 from danmpy.cli.output import say_out
-from danmpy.cli.reserve import read_cause
 
 
 def epoch(context: typer.Context, config: ConfigOption = None) -> int:

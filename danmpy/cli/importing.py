@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from danmpy.cli.args import ConfigOption, OutputOption, choose_network, read_settings
+from danmpy.cli.args import ConfigOption, OutputOption, choose_network, read_cause, read_settings
 from danmpy.cli.edge import BAD_REQUEST, DONE, FINDINGS, say
 from danmpy.cli.output import Column, Format, Item, Listing, emit
-from danmpy.cli.reserve import read_cause
 from danmpy.clock import to_rfc3339
 from danmpy.errors import IntentError
 

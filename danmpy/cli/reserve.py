@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from danmpy.cli.args import (
     OutputOption,
     choose_network,
     parse_address,
+    read_cause,
     read_settings,
 )
 from danmpy.cli.audit import LEASE_FIELDS
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from danmpy.ipam.reserving import Cause, OperatorStore
     from danmpy.ipam.values import Lease
     from danmpy.settings import Settings
-
-WORDS_MAX: Final = 200
-"""Characters of a reason: one line that fits into lists."""
 
 AddressArgument = Annotated[
     str, typer.Argument(metavar="ADDRESS", help="One IPv4 or IPv6 address.")
@@ -288,31 +286,3 @@ def _nobody(address: IPAddress, network: str) -> IntentError:
         hint="danmpy audit who says who had it",
         subject=network,
     )
-
-
-def read_cause(text: str, option: str) -> Cause:
-    """Who types this, and the words that they gave.
-
-    Raises:
-        IntentError: no words, or more than fit into one line.
-    """
-    import os
-    import pwd
-    import socket
-
-    from danmpy.ipam.reserving import Cause
-
-    words = " ".join(text.split())
-    if not words or len(words) > WORDS_MAX or not words.isprintable():
-        raise IntentError(
-            f"{option} needs a few words: from 1 to {WORDS_MAX} printable characters",
-            hint="say what it is for, so that others understand it in a year",
-            subject=option,
-        )
-    user = os.environ.get("SUDO_USER") or os.environ.get("LOGNAME")
-    if not user:
-        try:
-            user = pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            user = f"uid {os.getuid()}"
-    return Cause(actor=f"{user}@{socket.gethostname()}", reason=words)

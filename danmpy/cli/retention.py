@@ -12,11 +12,11 @@ from danmpy.cli.args import (
     OutputOption,
     choose_network,
     parse_address,
+    read_cause,
     read_settings,
 )
 from danmpy.cli.edge import DONE
 from danmpy.cli.output import Column, Format, Listing, dumps, emit, say_out
-from danmpy.cli.reserve import read_cause
 from danmpy.clock import to_rfc3339
 from danmpy.errors import IntentError
 

@@ -67,7 +67,7 @@ def test_selectors_choose(apiserver: ApiServer, client: KubeClient, follow: Foll
     soon(lambda: kept.names == {"here", "also-here"})
 
 
-def test_a_killed_server_takes_nothing_and_is_followed_again_within_five_seconds(
+def test_a_killed_server_takes_nothing_and_is_followed_again(
     apiserver: ApiServer, client: KubeClient, follow: Followed
 ) -> None:
     apiserver.create(network("kept"))
@@ -80,7 +80,7 @@ def test_a_killed_server_takes_nothing_and_is_followed_again_within_five_seconds
         assert kept.names >= {"kept"}
         apiserver.start()
         apiserver.create(network(f"after-{number}"))
-        soon(lambda n=number: f"after-{n}" in kept.names, 6)
+        soon(lambda n=number: f"after-{n}" in kept.names)
         kept.failures.clear()
 
 
