@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import select
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,6 +29,7 @@ from sqlalchemy.exc import (
 
 from danmpy.clock import Clock, monotonic, sleep
 from danmpy.db.errors import TransientError, explain
+from danmpy.db.retries import Retries
 from danmpy.db.together import Writers
 from danmpy.errors import StoreError
 
@@ -48,6 +49,9 @@ _QUIET_S: Final = 1.0
 
 _WRITING: Final = "danmpy_writing"
 _QUEUE: Final = "danmpy_queue"
+_RETRIES: Final = "danmpy_retries"
+
+POOL_SIZE: Final = 4
 
 _POSTGRESQL: Final = {
     "connect_timeout": 1,
@@ -93,10 +97,18 @@ def sqlite_path(url: URL) -> Path | None:
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
-def open_engine(url: str, *, create: bool = False, busy_s: float = _BUSY_S) -> Engine:
+def open_engine(
+    url: str,
+    *,
+    create: bool = False,
+    busy_s: float = _BUSY_S,
+    prepare: bool = True,
+    pool_size: int = POOL_SIZE,
+) -> Engine:
     """An engine for `url`. Nothing is connected yet; a SQLite file is made only with `create`.
 
-    `busy_s`: how long SQLite waits for another process's lock before we hear of it.
+    `busy_s`: how long SQLite waits for another process's lock before we hear of it. `prepare`: may
+    PostgreSQL remember statements? `pool_size`: connections to it that stay; twice as many at most.
 
     Raises:
         StoreError: the URL is no database that danmpy can use.
@@ -105,12 +117,15 @@ def open_engine(url: str, *, create: bool = False, busy_s: float = _BUSY_S) -> E
     path = sqlite_path(parsed)
     if path is None:
         extra = {key: value for key, value in _POSTGRESQL.items() if key not in parsed.query}
+        # psycopg: None means never, also where a statement asks for it.
+        never = {} if prepare else {"prepare_threshold": None}
         engine = create_engine(
             parsed,
-            connect_args=extra,
-            pool_size=4,
-            max_overflow=4,
+            connect_args=extra | never,
+            pool_size=pool_size,
+            max_overflow=pool_size,
             pool_timeout=_LAST_START_S,
+            execution_options={_RETRIES: Retries()},
         )
         event.listen(engine, "do_connect", _connect_postgresql)
         event.listen(engine, "checkout", _require_living)
@@ -123,7 +138,7 @@ def open_engine(url: str, *, create: bool = False, busy_s: float = _BUSY_S) -> E
         pool_size=4,
         max_overflow=12,
         pool_timeout=_LAST_START_S,
-        execution_options={_QUEUE: Writers()},
+        execution_options={_QUEUE: Writers(), _RETRIES: Retries()},
     )
     event.listen(engine, "connect", lambda _, record: record.info.update(file=_identity(path)))
     event.listen(engine, "checkout", lambda _, record, __: _require_same_file(path, record))
@@ -295,10 +310,23 @@ def run_write(engine: Engine, work: Callable[[Connection], T], *, since: float |
             return _write_once(engine, work, max(0, start + _LAST_START_S - monotonic()))
         except TransientError as error:
             attempt += 1
+            count_retry(engine, error)
             pause = random.uniform(0, min(0.2, 0.002 * 2**attempt))  # noqa: S311 - jitter
             if monotonic() + pause - start > _LAST_START_S:
                 raise StoreError(error.message, hint=error.hint, subject=error.subject) from error
             sleep(pause)
+
+
+def retries(engine: Engine) -> Mapping[str, int]:
+    """How often a transaction was begun anew, by the reason (`TransientError.reason`)."""
+    counted: Retries = engine.get_execution_options()[_RETRIES]
+    return counted.by_reason()
+
+
+def count_retry(engine: Engine, error: TransientError) -> None:
+    """Note that something is done anew because of `error`."""
+    counted: Retries = engine.get_execution_options()[_RETRIES]
+    counted.note(error.reason)
 
 
 def _write_once(engine: Engine, work: Callable[[Connection], T], wait_s: float) -> T:
@@ -338,7 +366,11 @@ def run_call(
         driver: Any = connection.connection.driver_connection
         try:
             driver.autocommit = True
-            rows: list[Any] = driver.execute(statement, parameters, prepare=True).fetchall()
+            # Making a cursor costs as much as the call, so each connection keeps one.
+            kept = connection.connection.info
+            if "calls" not in kept:
+                kept["calls"] = driver.cursor()
+            rows: list[Any] = kept["calls"].execute(statement, parameters, prepare=True).fetchall()
         except driver_error() as error:
             raise DBAPIError(None, None, error, connection_invalidated=driver.closed) from error
         finally:

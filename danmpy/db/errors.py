@@ -10,16 +10,33 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from danmpy.errors import StoreError
 
+REASONS: Final = ("busy", "collision", "connection", "deadlock", "lock", "serialization", "unique")
+"""Why a transaction has to be begun anew, for metrics."""
+
 
 class TransientError(StoreError):
-    """Trouble that a new transaction can settle: a collision, a lock, a connection that died."""
+    """Trouble that a new transaction can settle: a collision, a lock, a connection that died.
+
+    `reason` is one of `REASONS`: ``collision`` when we saw it ourselves.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str, subject: str = "", reason: str = "collision"
+    ) -> None:
+        super().__init__(message, hint=hint, subject=subject)
+        self.reason = reason
 
 
 class SchemaTooNewError(StoreError):
     """The database was made by a later release: no new try can help."""
 
 
-_SQLSTATES: Final = frozenset({"23505", "40001", "40P01", "55P03"})
+_SQLSTATES: Final = {
+    "23505": "unique",
+    "40001": "serialization",
+    "40P01": "deadlock",
+    "55P03": "lock",
+}
 """PostgreSQL, appendix A: unique violation (somebody else had the same thought and was faster: what
 we insert is looked up first), serialization failure, deadlock detected, lock not available."""
 
@@ -75,7 +92,12 @@ def explain(error: SQLAlchemyError | sqlite3.Error, database: str) -> StoreError
     words = _first_line(cause)
     state = getattr(cause, "sqlstate", None) or _state_of(words)
     if state in _SQLSTATES or (isinstance(error, DBAPIError) and error.connection_invalidated):
-        return TransientError(f"{database}: {words}", hint="try again later", subject="database")
+        return TransientError(
+            f"{database}: {words}",
+            hint="try again later",
+            subject="database",
+            reason=_SQLSTATES.get(state or "", "connection"),
+        )
     hint = _POSTGRESQL_HINTS.get(
         state or "", "check that the server runs and that database_url names it"
     )
@@ -95,8 +117,10 @@ def _explain_sqlite(cause: sqlite3.Error, database: str) -> StoreError:
     hint = _SQLITE_HINTS.get(code, "check database_url and the file")
     if words.startswith(("no such table", "no such column")):
         hint = _UPGRADE
-    kind = TransientError if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} else StoreError
-    return kind(f"{database}: {words}", hint=hint, subject="database")
+    message = f"{database}: {words}"
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return TransientError(message, hint=hint, subject="database", reason="busy")
+    return StoreError(message, hint=hint, subject="database")
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -17,7 +17,7 @@ from danmpy.db.engine import open_engine, parse_url, patience, read, sqlite_path
 from danmpy.db.errors import SchemaTooNewError
 from danmpy.errors import StoreError
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every schema that this release knows, oldest first; the last one is what it needs.
 
 Kept here so that a command which only looks at the database need not load alembic.
@@ -50,7 +50,7 @@ def upgrade(url: str) -> tuple[str, str]:
     path = sqlite_path(parse_url(url))
     if path is not None:
         _prepare_file(path)
-    engine = open_engine(url, create=True, busy_s=_MIGRATION_WAIT_S)
+    engine = open_engine(url, create=True, busy_s=_MIGRATION_WAIT_S, prepare=False)
     try:
         with _locked(engine) as connection:
             before = _revision(connection)
@@ -68,7 +68,7 @@ def upgrade_apart(url: str) -> None:
     Raises:
         StoreError: as `upgrade`.
     """
-    engine = open_engine(url)
+    engine = open_engine(url, prepare=False)
     try:
         require_current(engine)
     except SchemaTooNewError:
@@ -92,7 +92,7 @@ def current(url: str) -> tuple[str, str]:
     Raises:
         StoreError: the database cannot be read.
     """
-    engine = open_engine(url)
+    engine = open_engine(url, prepare=False)
     try:
         _require_file(engine)
         with read(engine) as connection:

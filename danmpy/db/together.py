@@ -162,6 +162,8 @@ def _own(failure: BaseException | None) -> BaseException | None:
     """The same for one thread alone: raising an error changes it."""
     if isinstance(failure, StoreError):
         copy = type(failure)(failure.message, hint=failure.hint, subject=failure.subject)
+        if isinstance(failure, TransientError) and isinstance(copy, TransientError):
+            copy.reason = failure.reason
         copy.__cause__ = failure
         return copy
     return failure

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Engine, bindparam, select
+import structlog
+from sqlalchemy import Engine, bindparam, func, select
 
 from danmpy.clock import to_rfc3339
 from danmpy.db.engine import snapshot
@@ -19,6 +20,8 @@ from danmpy.errors import IntentError
 from danmpy.ipam.schema import meta, seal
 from danmpy.ipam.values import Json
 from danmpy.ipam.verifying import LedgerFinding
+
+_log = structlog.get_logger(__name__)
 
 _PAGE: Final = 1000
 _LEDGER_ID: Final = select(meta.c.value).where(meta.c.key == "ledger_id")
@@ -28,6 +31,7 @@ _SEALS: Final = (
     .order_by(seal.c.no)
     .limit(_PAGE)
 )
+_NEWEST: Final = select(func.coalesce(func.max(seal.c.no), 0))
 _ROOTS: Final = select(seal.c.no, seal.c.root).where(
     seal.c.no.in_(bindparam("numbers", expanding=True))
 )
@@ -63,6 +67,34 @@ def roots(engine: Engine, *, after: int = 0) -> Iterator[Json]:
         if len(rows) < _PAGE:
             return
         after = rows[-1].no
+
+
+class RootLog:
+    """Logs every new root: wherever log lines are sent to, they are anchors. For one thread.
+
+    Each root covers those before it, so the newest is enough to begin with.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._last: int | None = None
+
+    def look(self) -> int:
+        """Log what is new; gives how many roots that were.
+
+        Raises:
+            StoreError: the database cannot be used; they are logged later.
+        """
+        with snapshot(self._engine) as connection:
+            newest = connection.execute(_NEWEST).scalar_one()
+        if self._last is None or newest < self._last:  # the latter after a restore
+            self._last = max(0, newest - 1)
+        count = 0
+        for each in roots(self._engine, after=self._last):
+            _log.info("ledger sealed", **each)
+            self._last = int(str(each["no"]))
+            count += 1
+        return count
 
 
 def parse_anchors(lines: Iterable[str], source: str) -> Iterator[Anchor]:

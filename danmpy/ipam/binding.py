@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from danmpy.api.specs import AddressMode, Family, IPAddress, NetworkSpec
+from danmpy.api.specs import IPAM_CLAIM, AddressMode, Family, IPAddress, NetworkSpec
 from danmpy.clock import Clock, to_rfc3339
 from danmpy.errors import ConflictError, IntentError, NotReadyError
 from danmpy.ipam import claims, ledger, quotas
@@ -40,7 +40,7 @@ from danmpy.ipam.registry import keep_open
 from danmpy.ipam.releasing import Rest, rest
 from danmpy.ipam.rows import event_of, lease_from, to_lease
 from danmpy.ipam.schema import freed, lease, meta, retired_network
-from danmpy.ipam.values import EndReason, Lease, LeaseOwner
+from danmpy.ipam.values import EndReason, Lease, LeaseOwner, until
 from danmpy.ipam.wants import Want, static_address
 
 _open = lease.c.held_to.is_(None)
@@ -143,16 +143,12 @@ class Binding:
         if owner.quota is None:
             handed, _ = self._take_over(wants, others, now)
         else:
-            held = quotas.count_alone(self.connection, owner.namespace)
+            held = quotas.count_alone(self.connection, owner.namespace, owner.quota)
             handed, ended = self._take_over(wants, others, now)
             quotas.require_room(
                 owner.namespace, owner.quota, held=held, ended=ended, asked=len(wants)
             )
-        places = {
-            (want.key[0], want.interface, want.family) for want in wants if _is_claimed(want, owner)
-        }
-        if places:
-            claims.require_vacant(self.connection, owner, places)
+        claims.require_vacant(self.connection, owner, [want for want in wants if want.is_claimed])
         return handed
 
     def _take_over(
@@ -207,9 +203,9 @@ class Binding:
         statics = [want for want in wants if want.ask.mode is AddressMode.STATIC]
         picks = self._static(pools, statics, now) if statics else {}
         dynamics = [want for want in wants if want not in picks]
-        if self.owner.claim and dynamics:
-            places = {want: (pools[want.key], want.interface) for want in dynamics}
-            picks |= claims.kept_for(self.connection, self.owner, places)
+        claimed = {want: (pools[want.key], want) for want in dynamics if want.claim}
+        if claimed:
+            picks |= claims.kept_for(self.connection, self.owner.namespace, claimed)
         places = {want: (pools[want.key], want.interface) for want in dynamics if want not in picks}
         if self.owner.pod_uid and places:
             picks |= rolled_back(self.connection, self.owner.pod_uid, places)
@@ -239,31 +235,41 @@ class Binding:
             if place in holders:
                 raise _taken(want, address, to_lease(holders[place]), self.owner)
             last = resting.get(place)
-            if last is not None:
-                self._require_rested(want, address, last, now)
+            claimed = last is not None and self._require_rested(want, address, last, now)
             pools[want.key].taken.add(int(address))
             picks[want] = Pick(
                 value=int(address),
                 released_at=last.released_at if last else 0,
                 was_freed=last is not None,
+                claimed=claimed,
             )
+        own = [want for want, pick in picks.items() if pick.claimed]
+        claims.require_vacant(self.connection, self.owner, own)
         return picks
 
-    def _require_rested(self, want: Want, address: IPAddress, last: Any, now: int) -> None:
-        """A static address rests like any other, but its own pod may have it back at once."""
+    def _require_rested(self, want: Want, address: IPAddress, last: Any, now: int) -> bool:
+        """A static address rests like any other, but its own pod may have it back at once, and so
+        may the next one under the claim that it is kept for. Gives whether it is that one.
+        """
         same_pod = (last.namespace, last.pod) == (self.owner.namespace, self.owner.pod)
-        if last.ready_at > now and not same_pod:
+        own = last.claim != "" and (last.namespace, last.claim) == (
+            self.owner.namespace,
+            want.claim,
+        )
+        if last.claim.startswith(IPAM_CLAIM):
+            same_pod = False  # the pod may have gone on without it
+        if last.ready_at > now and not (same_pod or own):
             after = f"Pod/{last.namespace}/{last.pod}" if last.pod else "a reservation"
             if last.claim:
                 after += f" and kept for its claim {last.claim}"
             raise NotReadyError(
-                f"static address {address} is cooling down after {after} "
-                f"until {to_rfc3339(last.ready_at)}",
+                f"static address {address} is cooling down after {after} {until(last.ready_at)}",
                 hint="danmpy release frees what is kept for a claim"
                 if last.claim
                 else "it is free then; nothing else has to be done",
                 subject=str(want.network.key),
             )
+        return own
 
     def _insert(
         self,
@@ -331,17 +337,12 @@ class Binding:
             "cool_until": None,
             "end_reason": None,
             "note": "",
-            "claim": self.owner.claim if _is_claimed(want, self.owner) else "",
+            "claim": want.claim if want.is_claimed or pick.claimed else "",
             "shared_by": "",
         }
 
 
 _REPLACED: Final = EndReason.REPLACED
-
-
-def _is_claimed(want: Want, owner: LeaseOwner) -> bool:
-    """Is the address kept for the owner's claim? One that is asked for by name need not be."""
-    return owner.claim != "" and want.ask.mode is AddressMode.DYNAMIC
 
 
 def _passes_on(want: Want, old: Lease) -> bool:
@@ -355,6 +356,8 @@ def _passes_on(want: Want, old: Lease) -> bool:
     if want.ask.address is not None:
         return want.ask.address == old.address.ip
     same_place = (old.network, old.interface) == (want.key[0], want.interface)
+    if want.claim.startswith(IPAM_CLAIM) and want.claim != old.claim:
+        return False
     # The network's pool may have changed since: nobody starts on an address that is excluded now.
     return same_place and layout(want.pool).holds(int(old.address.ip))
 

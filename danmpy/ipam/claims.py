@@ -3,20 +3,21 @@
 A claim is a name inside a namespace: that of a StatefulSet's pod, or one that any pod is given. It
 keeps each dynamic address of the pod by its place (network, interface and family). When the pod
 goes, the addresses rest for others longer than usual, and may be had back at once, also after
-the rest, as long as nobody else got them meanwhile.
+the rest, as long as nobody else got them meanwhile. Where the claim is an object (IPAMClaim), its
+addresses are nobody else's until that object is gone (`ipam.ipamclaims`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, bindparam, exists, literal_column, select
 
-from danmpy.api.specs import Family
+from danmpy.api.specs import IPAM_CLAIM, Family
 from danmpy.clock import to_rfc3339
 from danmpy.errors import ConflictError, DanmpyError, NotReadyError
-from danmpy.ipam.picking import OpenPool, Pick
+from danmpy.ipam.picking import OpenPool, Pick, PoolKey
 from danmpy.ipam.pools import unpack
 from danmpy.ipam.rows import to_lease
 from danmpy.ipam.schema import freed, lease
@@ -24,8 +25,26 @@ from danmpy.ipam.values import Lease, LeaseOwner
 
 T = TypeVar("T")
 
-ClaimPlace = tuple[str, str, Family]
-"""Network, interface and family: what one claim has at most one address of."""
+
+class Claimant(Protocol):
+    """Who asks for an address under a claim (`ipam.wants.Want`)."""
+
+    @property
+    def claim(self) -> str:
+        """The name in the namespace."""
+
+    @property
+    def interface(self) -> str:
+        """For which interface."""
+
+    @property
+    def family(self) -> Family:
+        """Of which family."""
+
+    @property
+    def key(self) -> PoolKey:
+        """From which pool."""
+
 
 # The literals are those of the partial indexes that these go by.
 _HELD: Final = select(lease).where(
@@ -57,10 +76,8 @@ _KEPT: Final = (
 )
 
 
-def require_vacant(
-    connection: Connection, owner: LeaseOwner, places: Collection[ClaimPlace]
-) -> None:
-    """May `owner` have addresses under its claim at these places?
+def require_vacant(connection: Connection, owner: LeaseOwner, wants: Collection[Claimant]) -> None:
+    """May `owner` have what `wants` ask for under their claims?
 
     To be asked when everything that passes on from older sandboxes of the same pod is closed.
 
@@ -69,30 +86,34 @@ def require_vacant(
             once that is gone.
         ConflictError: another pod holds one under the same claim.
     """
-    for row in connection.execute(_HELD, _named(owner)):
-        held = to_lease(row)
-        place = (held.network, held.interface, held.family)
-        if place in places:
-            raise _occupied(held, owner)
+    places = {(want.claim, want.key[0], want.interface, want.family) for want in wants}
+    for claim in sorted({place[0] for place in places}):
+        for row in connection.execute(_HELD, _named(owner.namespace, claim)):
+            held = to_lease(row)
+            if (claim, held.network, held.interface, held.family) in places:
+                raise _occupied(held, owner)
 
 
 def kept_for(
-    connection: Connection, owner: LeaseOwner, places: Mapping[T, tuple[OpenPool, str]]
+    connection: Connection, namespace: str, places: Mapping[T, tuple[OpenPool, Claimant]]
 ) -> dict[T, Pick]:
-    """The addresses that the claim of `owner` keeps, where they still rest or wait in the queue.
+    """The addresses that claims of `namespace` keep, where they still rest or wait in the queue.
 
-    `places` names a pool and an interface for every want. What the pool's ranges do not hold any
-    more is not given: the want gets another address.
+    `places` names a pool and who asks for every want. What the pool's ranges do not hold any more
+    is not given: the want gets another address.
     """
-    rows = connection.execute(_KEPT, _named(owner)).all()
+    rows = {
+        claim: connection.execute(_KEPT, _named(namespace, claim)).all()
+        for claim in sorted({asking.claim for _, asking in places.values()})
+    }
     picks: dict[T, Pick] = {}
-    for want, (opened, interface) in places.items():
+    for want, (opened, asking) in places.items():
         network, family, domain = opened.key
-        for row in rows:
+        for row in rows[asking.claim]:
             value = unpack(row.address)
             if (
                 (row.network, row.interface, row.domain, row.family)
-                == (network, interface, domain, family)
+                == (network, asking.interface, domain, family)
                 and opened.space.holds(value)
                 and value not in opened.taken
             ):
@@ -102,13 +123,13 @@ def kept_for(
     return picks
 
 
-def _named(owner: LeaseOwner) -> dict[str, Any]:
-    return {"claim": owner.claim, "namespace": owner.namespace}
+def _named(namespace: str, claim: str) -> dict[str, Any]:
+    return {"claim": claim, "namespace": namespace}
 
 
 def _occupied(held: Lease, owner: LeaseOwner) -> DanmpyError:
     words = (
-        f"claim {owner.claim} still has {held.address.ip} of {held.network} in the hands of "
+        f"claim {held.claim} still has {held.address.ip} of {held.network} in the hands of "
         f"{held.holder} (UID {held.pod_uid or 'unknown'}, sandbox {held.container_id[:12]} on node "
         f"{held.node}) since {to_rfc3339(held.from_)}"
     )
@@ -117,7 +138,8 @@ def _occupied(held: Lease, owner: LeaseOwner) -> DanmpyError:
         "; if its node is lost, "
         f"danmpy release {held.address.ip} --network {held.network} --reason TEXT"
     )
-    if held.pod == owner.pod:
+    if held.pod == owner.pod or held.claim.startswith(IPAM_CLAIM):
+        # The same workload in another pod, such as a virtual machine that was started anew.
         hint = "it is tried again until that sandbox is gone"
         return NotReadyError(words, hint=hint + by_hand, subject=subject)
     hint = "a claim serves one pod at a time: delete that pod, or give this one another claim"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, func, select, tuple_
+from sqlalchemy import Connection, Engine, func, select, tuple_, union_all
 
 from danmpy.api.specs import AddressMode
 from danmpy.clock import to_rfc3339
@@ -76,6 +76,15 @@ _CLAIMED_TWICE: Final = (
     .having(func.count() > 1)
     .limit(_PAGE)
 )
+_STRAYS: Final = union_all(
+    *(
+        select(table.c.network, table.c.pool_id, func.count().label("times"))
+        .join(pool, pool.c.id == table.c.pool_id, isouter=True)
+        .where(table.c.pool_id.is_not(None), pool.c.id.is_(None))
+        .group_by(table.c.network, table.c.pool_id)
+        for table in (lease, freed)
+    )
+).limit(_PAGE)
 _segment = segment_assignment.c
 _SHARED: Final = (
     select(_segment.profile, _segment.kind, _segment.number, func.count().label("times"))
@@ -97,6 +106,7 @@ def violations(engine: Engine) -> tuple[Finding, ...]:
         found += _retired(connection)
         found += _claims(connection)
         found += _cursors(connection)
+        found += _strays(connection)
         found += _segments(connection)
     return tuple(found)
 
@@ -215,6 +225,16 @@ def _cursors(connection: Connection) -> Iterator[Finding]:
                 message=f"the pool's cursor {data.hex()} lies outside {row.subnet}",
                 hint=_BROKEN,
             )
+
+
+def _strays(connection: Connection) -> Iterator[Finding]:
+    for row in connection.execute(_STRAYS):
+        yield Finding(
+            kind="PoolMissing",
+            subject=row.network,
+            message=f"{row.times} of its addresses are of pool {row.pool_id}, which is not there",
+            hint=_BROKEN,
+        )
 
 
 def _segments(connection: Connection) -> Iterator[Finding]:

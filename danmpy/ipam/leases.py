@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, bindparam, case, or_, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from danmpy.api.specs import NetworkSpec
 from danmpy.clock import MICROSECONDS, Clock, monotonic
@@ -13,7 +14,7 @@ from danmpy.db.engine import database_now, read, run_write
 from danmpy.ipam import ledger
 from danmpy.ipam.binding import Binding, being_deleted
 from danmpy.ipam.ledger import EventKind
-from danmpy.ipam.releasing import Rest, rest
+from danmpy.ipam.releasing import Rest, rest, rest_of
 from danmpy.ipam.rows import event_of, to_lease
 from danmpy.ipam.schema import lease, retired_network
 from danmpy.ipam.shortcut import Shortcut
@@ -36,12 +37,12 @@ _RELEASE: Final = (
     .where(lease.c.container_id == bindparam("of_container"), _open)
     .values(
         held_to=_ended_at,
-        cool_until=_ended_at
-        + case((lease.c.claim != "", bindparam("claimed")), else_=bindparam("cooldown")),
+        cool_until=_ended_at + rest_of(lease.c.claim),
         end_reason=bindparam("why"),
     )
     .returning(lease)
 )
+_RELEASE_INTERFACE: Final = _RELEASE.where(lease.c.interface == bindparam("of_interface"))
 _HELD_BY: Final = (
     select(lease).where(lease.c.container_id == bindparam("container"), _open).order_by(lease.c.id)
 )
@@ -107,7 +108,7 @@ class LeaseStore:
                 name still holds what the claim keeps.
             IntentError: no subnet of the family; an address outside it, reserved or excluded.
         """
-        wants = parse_wants(requests)
+        wants = parse_wants(requests, owner.claim)
         if not wants:
             return ()
 
@@ -131,17 +132,29 @@ class LeaseStore:
         `at` is the time of a release that is recorded late (microseconds); it never lies before
         the start of the lease or after now.
         """
+        return self._release(_RELEASE, {"of_container": container_id}, (reason, at))
+
+    def release_interface(
+        self, container_id: str, interface: str, *, reason: str = EndReason.UNPLUGGED
+    ) -> tuple[Lease, ...]:
+        """Close what exactly this interface of `container_id` holds; nothing held is a success."""
+        whose = {"of_container": container_id, "of_interface": interface}
+        return self._release(_RELEASE_INTERFACE, whose, (reason, None))
+
+    def _release(
+        self, statement: ReturningUpdate[Any], whose: dict[str, str], why: tuple[str, int | None]
+    ) -> tuple[Lease, ...]:
+        reason, at = why
 
         def work(connection: Connection) -> tuple[Lease, ...]:
             now = database_now(connection, self._clock)
             ended = connection.execute(
-                _RELEASE,
+                statement,
                 {
-                    "of_container": container_id,
+                    **whose,
                     "ended_at": now if at is None else min(at, now),
-                    "cooldown": self._rests.of(""),
-                    "claimed": self._rests.of("any"),
                     "why": str(reason),
+                    **self._rests.parameters(),
                 },
             ).all()
             return rest(connection, sorted(ended, key=lambda row: row.id), now)

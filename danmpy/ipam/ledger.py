@@ -100,9 +100,12 @@ def digest_of(row: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(canonical({name: row[name] for name in EVENT_FIELDS}).encode()).digest()
 
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr)
+
+
 def canonical(value: object) -> str:
     """JSON with sorted keys and no spaces: one text for one value.
 
     Bytes have no place in it. SQLite lets somebody put them there by hand; then the digest differs.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr)
+    return _CANONICAL.encode(value)

@@ -31,7 +31,7 @@ from danmpy.db.errors import TransientError
 from danmpy.errors import ExhaustedError
 from danmpy.ipam.pools import WINDOW_MAX, Layout, layout, pack, take_fresh, unpack
 from danmpy.ipam.schema import freed, lease, pool
-from danmpy.ipam.values import EndReason
+from danmpy.ipam.values import FOR_THE_CLAIM, EndReason
 
 T = TypeVar("T")
 
@@ -41,11 +41,15 @@ PoolKey = tuple[str, Family, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """One address to bind: its number, and when its last lease ended (0: never held)."""
+    """One address to bind: its number, and when its last lease ended (0: never held).
+
+    `claimed`: it was kept for the claim of who asks for it by name, and goes on being so.
+    """
 
     value: int
     released_at: int = 0
     was_freed: bool = False
+    claimed: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -394,7 +398,7 @@ def exhausted(
         if ready is not None:
             earliest = ready if earliest is None else min(earliest, ready)
     hint = "widen the allocation pool, or see `danmpy audit usage` and remove pods"
-    if earliest is not None:
+    if earliest is not None and earliest < FOR_THE_CLAIM:
         seconds = -(-(earliest - now) // 1_000_000)
         hint = f"the next address is ready in {seconds} s, at {to_rfc3339(earliest)}"
     first_text = opened.spec.address(opened.spec.first)

@@ -158,7 +158,9 @@ def choose(wanted: Wanted, stored: Stored, now: int) -> Choice:
     A TenantNetwork never gets a wire that a ClusterNetwork or DanmNet names. One of those that
     names a wire which a TenantNetwork has already gets a problem instead, and the tenant stays
     alone. Two ClusterNetworks or DanmNets may name the same segment: both were set by hand, and
-    DANM's own examples share wires between namespaces in this way.
+    DANM's own examples share wires between namespaces in this way. A NetworkAttachmentDefinition is
+    like one of them, but has to keep off the wire of a ClusterNetwork whose AllowedTenants leave
+    out its namespace.
     """
     return _Chooser(wanted, stored, now).run()
 
@@ -196,6 +198,8 @@ class _Chooser:
         for segment, remains in sorted(stored.reported.items()):
             self._reported.setdefault(wire_of(segment), remains)
         self._by_hand = set(map(wire_of, wanted.claims))
+        self._limited: dict[SegmentKey, list[NetworkSpec]] = {}
+        """Networks for some tenants only, by the wires that they name."""
         self._held: set[SegmentKey] = set()
         self._free: dict[HostDeviceProfile, Iterator[int]] = {}
         self._ended: list[Holding] = []
@@ -212,6 +216,9 @@ class _Chooser:
         self._by_hand.update(
             wire_of(segment) for key in others if (segment := specs[key].segment) is not None
         )
+        for key in others:
+            if specs[key].allowed_tenants and (segment := specs[key].segment) is not None:
+                self._limited.setdefault(wire_of(segment), []).append(specs[key])
         self._end_absent()
         self._held.update(
             wire_of(segment)
@@ -410,7 +417,10 @@ class _Chooser:
         return text
 
     def _other(self, spec: NetworkSpec) -> NetworkSpec:
-        if spec.segment is None or wire_of(spec.segment) not in self._held:
+        if spec.segment is None:
+            return spec
+        if wire_of(spec.segment) not in self._held:
+            self._require_welcome(spec, spec.segment)
             return spec
         owner, held = next(
             (item.network, segment)
@@ -425,6 +435,24 @@ class _Chooser:
                 subject=str(spec.key),
             ),
         )
+
+    def _require_welcome(self, spec: NetworkSpec, segment: SegmentKey) -> None:
+        """A NetworkAttachmentDefinition, which a tenant writes, is no way onto the wire of a
+        ClusterNetwork that does not admit the tenant.
+        """
+        if spec.key.kind is not NetworkKind.NAD:
+            return
+        for other in self._limited.get(wire_of(segment), ()):
+            if other.allowed_tenants and spec.key.namespace not in other.allowed_tenants:
+                raise _ProblemError(
+                    "SegmentTaken",
+                    IntentError(
+                        f"{segment.kind} {segment.id} on {segment.parent} is that of {other.key}, "
+                        f"and namespace {spec.key.namespace} is not among its AllowedTenants",
+                        hint="use another id, or ask its owner to add the namespace",
+                        subject=str(spec.key),
+                    ),
+                )
 
 
 class _Recaller(_Chooser):

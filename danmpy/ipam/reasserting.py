@@ -40,10 +40,11 @@ _AT_ADDRESS: Final = (
     .where(lease.c.family == bindparam("of_family"), lease.c.address == bindparam("at_address"))
     .order_by(lease.c.held_from, lease.c.id)
 )
+# The literal is that of the partial index, as in the next one.
 _IN_THE_WAY: Final = select(lease).where(
     _open,
     lease.c.pod_uid == bindparam("of_uid"),
-    lease.c.pod_uid != "",
+    lease.c.pod_uid != literal_column("''"),
     lease.c.namespace == bindparam("of_namespace"),
     lease.c.pod == bindparam("of_pod"),
     lease.c.network == bindparam("of_network"),

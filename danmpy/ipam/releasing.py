@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 
+from danmpy.api.specs import IPAM_CLAIM
 from danmpy.ipam import ledger
 from danmpy.ipam.ledger import EventKind
 from danmpy.ipam.rows import event_of, to_lease
 from danmpy.ipam.schema import freed
-from danmpy.ipam.values import Lease
+from danmpy.ipam.values import FOR_THE_CLAIM, Lease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,26 @@ class Rest:
 
     def of(self, claim: str) -> int:
         """How long an address rests that was held under `claim` (empty: under none)."""
+        if claim.startswith(IPAM_CLAIM):
+            return FOR_THE_CLAIM
         return max(self.cooldown, self.claimed) if claim else self.cooldown
 
     def until(self, at: int, claim: str) -> int:
         """Until when an address rests whose lease ended at `at`."""
         return at + self.of(claim)
+
+    def parameters(self) -> dict[str, int]:
+        """What a statement with `rest_of` in it is given."""
+        return {"cooldown": self.cooldown, "claimed": max(self.cooldown, self.claimed)}
+
+
+def rest_of(claim: ColumnElement[str]) -> ColumnElement[int]:
+    """As `Rest.of`, for a column."""
+    return case(
+        (claim.like(f"{IPAM_CLAIM}%"), literal_column(str(FOR_THE_CLAIM))),
+        (claim != "", bindparam("claimed")),
+        else_=bindparam("cooldown"),
+    )
 
 
 def _upsert(insert: Any) -> Any:

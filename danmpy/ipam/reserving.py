@@ -27,10 +27,11 @@ from danmpy.ipam.ledger import EventKind
 from danmpy.ipam.picking import OpenPool, Pick, collision, lock_pools, store_picks
 from danmpy.ipam.pools import require_assignable
 from danmpy.ipam.registry import keep_open
-from danmpy.ipam.releasing import Rest, rest
+from danmpy.ipam.releasing import Rest, rest, rest_of
 from danmpy.ipam.rows import event_of, lease_from, to_lease
 from danmpy.ipam.schema import freed, lease, retired_network
-from danmpy.ipam.values import EndReason, Lease
+from danmpy.ipam.unclaiming import Forgotten, Unclaiming
+from danmpy.ipam.values import EndReason, Lease, until
 
 __all__ = ["Cause", "OperatorStore", "parse_group"]
 
@@ -79,48 +80,9 @@ _END: Final = (
     .where(lease.c.id.in_(bindparam("ids", expanding=True)), _open)
     .values(
         held_to=_ended_at,
-        cool_until=_ended_at
-        + case((lease.c.claim != "", bindparam("claimed")), else_=bindparam("cooldown")),
+        cool_until=_ended_at + rest_of(lease.c.claim),
         end_reason=bindparam("why"),
     )
-    .returning(lease)
-)
-_UNCLAIM: Final = (
-    update(freed)
-    .where(
-        freed.c.family == bindparam("of_family"),
-        freed.c.address == bindparam("at_address"),
-        freed.c.network == bindparam("of_network"),
-        freed.c.claim != literal_column("''"),
-    )
-    .values(
-        claim="",
-        ready_at=case(
-            (
-                freed.c.ready_at > freed.c.released_at + bindparam("cooldown"),
-                freed.c.released_at + bindparam("cooldown"),
-            ),
-            else_=freed.c.ready_at,
-        ),
-    )
-    .returning(freed.c.domain, freed.c.address, freed.c.released_at, freed.c.ready_at)
-)
-_LAST: Final = (
-    update(lease)
-    .where(
-        lease.c.id
-        == select(lease.c.id)
-        .where(
-            lease.c.family == bindparam("of_family"),
-            lease.c.address == bindparam("at_address"),
-            lease.c.domain == bindparam("in_domain"),
-            lease.c.held_to == bindparam("ended_at"),
-        )
-        .order_by(lease.c.id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    .values(cool_until=bindparam("rests_until"))
     .returning(lease)
 )
 
@@ -270,9 +232,8 @@ class OperatorStore:
                 {
                     "ids": ids,
                     "now": now,
-                    "cooldown": self._rests.of(""),
-                    "claimed": self._rests.of("any"),
                     "why": str(why),
+                    **self._rests.parameters(),
                 },
             ).all()
             ordered = sorted(rows, key=lambda row: row.id)
@@ -280,45 +241,20 @@ class OperatorStore:
 
         return run_write(self._engine, work)
 
-    def unclaim(self, network: str, address: IPAddress, cause: Cause) -> tuple[Lease, ...]:
+    def unclaim(self, network: str, address: IPAddress, cause: Cause) -> tuple[Forgotten, ...]:
         """Keep `address` of `network` for no claim any more: others may have it when it has cooled
-        down. Gives the lease after which it rested; nothing when it is kept for no claim.
+        down. Gives what it was kept for; nothing when it is kept for no claim.
         """
 
-        def work(connection: Connection) -> tuple[Lease, ...]:
-            now = database_now(connection, self._clock)
-            asked = _place(network, address)
-            freed_now = connection.execute(_UNCLAIM, asked | {"cooldown": self._rests.of("")}).all()
-            found = [
-                connection.execute(
-                    _LAST,
-                    {
-                        "of_family": asked["of_family"],
-                        "at_address": row.address,
-                        "in_domain": row.domain,
-                        "ended_at": row.released_at,
-                        "rests_until": row.ready_at,
-                    },
-                ).first()
-                for row in freed_now
-            ]
-            # The lease itself may be older than what is kept of the past.
-            rows = [row for row in found if row is not None]
-            leases = tuple(map(to_lease, rows))
-            events = [
-                event_of(
-                    item,
-                    EventKind.UNCLAIM,
-                    now,
-                    effective_at=now,
-                    closed_id=item.id,
-                    reason="unclaimed",
-                    detail=cause.to_detail() | {"cool_until": row.cool_until},
-                )
-                for item, row in zip(leases, rows, strict=True)
-            ]
-            ledger.append(connection, events)
-            return leases
+        def work(connection: Connection) -> tuple[Forgotten, ...]:
+            unclaiming = Unclaiming(
+                connection=connection,
+                now=database_now(connection, self._clock),
+                cooldown=self._rests.cooldown,
+                reason="unclaimed",
+                detail=cause.to_detail(),
+            )
+            return unclaiming.at(network, address)
 
         return run_write(self._engine, work)
 
@@ -377,8 +313,8 @@ def _held(network: NetworkSpec, address: IPAddress, holder: Lease) -> ConflictEr
 
 def _kept(network: NetworkSpec, address: IPAddress, resting: Any) -> ConflictError:
     return ConflictError(
-        f"address {address} is kept for claim {resting.namespace}/{resting.claim} until "
-        f"{to_rfc3339(resting.ready_at)}",
+        f"address {address} is kept for claim {resting.namespace}/{resting.claim} "
+        f"{until(resting.ready_at)}",
         hint="danmpy release gives it free, if that pod does not come back",
         subject=str(network.key),
     )

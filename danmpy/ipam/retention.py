@@ -21,11 +21,12 @@ from danmpy.db.engine import database_now, patience, read, run_write, snapshot
 from danmpy.errors import IntentError
 from danmpy.ipam import ledger
 from danmpy.ipam.agreement import OPENING
+from danmpy.ipam.exporting import PruneExport
 from danmpy.ipam.ledger import EventKind
 from danmpy.ipam.locks import lock_alone
 from danmpy.ipam.reserving import Cause
 from danmpy.ipam.retaining import DAY, Happened, Hold, Rules, SealedEvent, due_seals
-from danmpy.ipam.schema import event, lease, legal_hold, pruned, retention, seal
+from danmpy.ipam.schema import event, lease, legal_hold, meta, pruned, retention, seal
 from danmpy.ipam.values import Json
 
 EVENTS_AT_ONCE: Final = 2000
@@ -69,6 +70,15 @@ _EVENTS: Final = (
 _LEASES: Final = select(
     lease.c.id, lease.c.namespace, lease.c.network, lease.c.address_text, lease.c.held_to
 ).where(lease.c.id.in_(bindparam("ids", expanding=True)))
+_LEDGER_ID: Final = select(meta.c.value).where(meta.c.key == "ledger_id")
+_WHOLE_EVENTS: Final = (
+    select(event)
+    .where(event.c.txid >= bindparam("low"), event.c.txid < bindparam("high"))
+    .order_by(event.c.txid, event.c.seq)
+)
+_WHOLE_LEASES: Final = (
+    select(lease).where(lease.c.id.in_(bindparam("ids", expanding=True))).order_by(lease.c.id)
+)
 _BEGUN: Final = select(event.c.lease_id).where(
     event.c.txid >= bindparam("low"),
     event.c.txid < bindparam("high"),
@@ -111,8 +121,18 @@ class Retention:
         StoreError: the database cannot be used.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, default_days: int, who: str = "") -> None:
-        """`default_days`: 0 is for ever. `who` prunes: a node's name, or empty."""
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        default_days: int,
+        who: str = "",
+        export: PruneExport | None = None,
+    ) -> None:
+        """`default_days`: 0 is for ever. `who` prunes: a node's name, or empty. `export` gets what
+        is pruned before it goes.
+        """
+        self._export = export
         self._engine = engine
         self._clock = clock
         self._default = default_days
@@ -202,7 +222,11 @@ class Retention:
         ledger.append(connection, [{**told, **places, "detail": {**cause.to_detail(), **detail}}])
 
     def run_once(self, *, dry_run: bool = False) -> Pruning:
-        """Forget what is due; `dry_run` only counts it. Any number of processes may do so."""
+        """Forget what is due; `dry_run` only counts it. Any number of processes may do so.
+
+        Raises:
+            HostError: it cannot be exported before; what was not exported is still there.
+        """
         total = Pruning()
         after = 0
         while True:
@@ -303,6 +327,7 @@ class Retention:
             "count": sum(each.count for each in run),
             "at": now,
         }
+        self._keep_elsewhere(connection, run, begun)
         detail: Json = {
             "seals": [row["no_from"], row["no_to"]],
             "roots": [run[0].root.hex(), run[-1].root.hex()],
@@ -318,6 +343,24 @@ class Retention:
         for part in _parts(begun):
             connection.execute(_DELETE_LEASES, {"ids": part})
         return Pruning(seals=len(run), events=row["count"], leases=len(begun))
+
+    def _keep_elsewhere(
+        self, connection: Connection, run: Sequence[Any], begun: Sequence[int]
+    ) -> None:
+        if self._export is None:
+            return
+        bounds = {"low": run[0].txid_from, "high": run[-1].txid_to}
+        leases = [
+            row
+            for part in _parts(begun)
+            for row in connection.execute(_WHOLE_LEASES, {"ids": part})
+        ]
+        self._export.write(
+            connection.execute(_LEDGER_ID).scalar_one(),
+            run,
+            connection.execute(_WHOLE_EVENTS, bounds),
+            leases,
+        )
 
 
 def _begun(connection: Connection, run: Sequence[Any]) -> list[int]:

@@ -15,7 +15,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -80,7 +79,8 @@ lease = Table(
     "lease",
     metadata,
     _id(),
-    Column("pool_id", _Number, ForeignKey("pool.id"), nullable=False),
+    # No key: every pod of a network would lock the row of its pool. SQLite still has one.
+    Column("pool_id", _Number, nullable=False),
     Column("network", Text, nullable=False),
     Column("network_uid", Text, nullable=False),
     Column("domain", Text, nullable=False),
@@ -172,7 +172,7 @@ freed = Table(
     Column("domain", Text, primary_key=True),
     Column("address", Octets, primary_key=True),
     # The pool whose queue it waits in; null when it lies outside the dynamic range.
-    Column("pool_id", _Number, ForeignKey("pool.id")),
+    Column("pool_id", _Number),
     Column("family", SmallInteger, nullable=False),
     Column("released_at", BigInteger, nullable=False),
     Column("ready_at", BigInteger, nullable=False),

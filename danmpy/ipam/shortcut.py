@@ -17,13 +17,14 @@ import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
 
 from danmpy.api.specs import AddressMode, PoolSpec
-from danmpy.db.engine import run_call, run_write
+from danmpy.db.engine import count_retry, run_call, run_write
 from danmpy.db.errors import TransientError
 from danmpy.ipam.ledger import EVENT_FIELDS, EventKind, canonical
 from danmpy.ipam.picking import PoolKey, make_pools
@@ -70,7 +71,7 @@ class Shortcut:
         Raises:
             StoreError: as `LeaseStore.bind`.
         """
-        if owner.claim or owner.quota is not None:
+        if owner.quota is not None or any(want.claim for want in wants):
             return None
         keys = [want.key for want in wants]
         order = sorted(range(len(wants)), key=keys.__getitem__)
@@ -82,7 +83,8 @@ class Shortcut:
             asked["pools"] = [self._offer(pool, width) for pool in pools]
             try:
                 rows = run_call(self._engine, _CALL, (json.dumps(asked),), guard=self._guard)
-            except TransientError:
+            except TransientError as error:
+                count_retry(self._engine, error)
                 return None
             if not rows:
                 return None
@@ -150,9 +152,15 @@ def _question(owner: LeaseOwner, wants: Sequence[Want]) -> dict[str, Any]:
     }
 
 
+@cache
+def _detail(mode: str, prefix: int) -> str:
+    """What the event says besides, as `rows.event_of` of a lease without note and claim."""
+    return canonical({"mode": mode, "prefix": prefix})
+
+
 def _want(owner: LeaseOwner, want: Want) -> dict[str, Any]:
     uid = uuid.uuid4().hex
-    detail = canonical({"mode": str(want.ask.mode), "prefix": want.pool.subnet.prefixlen})
+    detail = _detail(str(want.ask.mode), want.pool.subnet.prefixlen)
     # Marks that nobody can guess, so that no name can be taken for one.
     address, moment, lease = (f"@{name}{uid}@" for name in ("address", "moment", "lease"))
     told = {

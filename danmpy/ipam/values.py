@@ -7,15 +7,28 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Interface, IPv6Interface
+from typing import Final
 
 from danmpy.api.specs import AddressAsk, AddressMode, Family, NetworkSpec
-from danmpy.clock import to_rfc3339
+from danmpy.clock import MICROSECONDS, to_rfc3339
 
 IPInterface = IPv4Interface | IPv6Interface
 Json = dict[str, object]
 
 IMPORTED = "imported from "
 """How the note of a lease begins that was taken over from another tool (`ipam.adopting`)."""
+
+
+FOR_THE_CLAIM: Final = 1000 * 365 * 86_400 * MICROSECONDS
+"""How long an address rests whose IPAMClaim is there (microseconds): nobody says when that goes,
+and when it does, the address is told to cool down like others (`ipam.unclaiming`)."""
+
+
+def until(moment: int) -> str:
+    """The end of a rest that ends at `moment`, as people are told it."""
+    return (
+        "as long as the claim exists" if moment >= FOR_THE_CLAIM else f"until {to_rfc3339(moment)}"
+    )
 
 
 class EndReason(StrEnum):
@@ -29,6 +42,7 @@ class EndReason(StrEnum):
     BY_HAND = "by hand"
     UNRESERVED = "unreserved"
     RECLAIMED = "reclaimed"
+    UNPLUGGED = "unplugged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +71,8 @@ class LeaseRequest:
     """The addresses that one interface asks for; only dynamic and static asks make leases.
 
     `network` is resolved: its `segment` is the assigned one, for the collision domain hangs on it.
+    `claim` keeps the addresses of this interface instead of the claim of the pod; with `IPAM_CLAIM`
+    before it until somebody says that the object is gone.
     """
 
     interface: str
@@ -64,6 +80,7 @@ class LeaseRequest:
     ip: AddressAsk = _ABSENT
     ip6: AddressAsk = _ABSENT
     mac: str | None = None
+    claim: str = ""
 
     def asks(self) -> Iterator[tuple[Family, AddressAsk]]:
         """The families that want an address, IPv4 first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from danmpy.api.specs import AddressAsk, Family, IPAddress, NetworkSpec, PoolSpec
+from danmpy.api.specs import AddressAsk, AddressMode, Family, IPAddress, NetworkSpec, PoolSpec
 from danmpy.errors import IntentError
 from danmpy.ipam.picking import PoolKey
 from danmpy.ipam.pools import pack, require_assignable
@@ -14,7 +14,10 @@ from danmpy.ipam.values import LeaseRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """One address that is asked for: an interface and a family of it."""
+    """One address that is asked for: an interface and a family of it.
+
+    `claim` is the name in the pod's namespace that dynamic addresses are kept for; empty: none.
+    """
 
     interface: str
     network: NetworkSpec
@@ -22,11 +25,17 @@ class Want:
     family: Family
     ask: AddressAsk
     mac: str | None
+    claim: str = ""
 
     @property
     def key(self) -> PoolKey:
         """Which pool it comes from."""
         return str(self.network.key), self.family, self.network.domain
+
+    @property
+    def is_claimed(self) -> bool:
+        """Is the address kept for the claim? One that is asked for by name need not be."""
+        return self.claim != "" and self.ask.mode is AddressMode.DYNAMIC
 
     @property
     def slot(self) -> tuple[str, Family]:
@@ -39,13 +48,15 @@ class Want:
         return None if self.ask.address is None else pack(self.family, int(self.ask.address))
 
 
-def parse_wants(requests: Sequence[LeaseRequest]) -> tuple[Want, ...]:
+def parse_wants(requests: Sequence[LeaseRequest], claim: str = "") -> tuple[Want, ...]:
     """The addresses that `requests` ask for, all of them possible by themselves.
+
+    `claim` is that of the pod, for interfaces without one of their own.
 
     Raises:
         IntentError: no subnet of the family; outside it, reserved or excluded; asked twice.
     """
-    wants = tuple(_wants(requests))
+    wants = tuple(_wants(requests, claim))
     slots: set[tuple[str, Family]] = set()
     statics: set[tuple[str, bytes]] = set()
     for want in wants:
@@ -62,7 +73,7 @@ def parse_wants(requests: Sequence[LeaseRequest]) -> tuple[Want, ...]:
     return wants
 
 
-def _wants(requests: Sequence[LeaseRequest]) -> Iterator[Want]:
+def _wants(requests: Sequence[LeaseRequest], claim: str) -> Iterator[Want]:
     for request in requests:
         for family, ask in request.asks():
             pool = request.network.pool(family)
@@ -83,6 +94,7 @@ def _wants(requests: Sequence[LeaseRequest]) -> Iterator[Want]:
                 family=family,
                 ask=ask,
                 mac=request.mac,
+                claim=request.claim or claim,
             )
 
 

@@ -38,7 +38,14 @@ def test_an_empty_database_becomes_what_the_models_say(empty_url) -> None:
             context = MigrationContext.configure(
                 connection, opts={"compare_type": True, "compare_server_default": False}
             )
-            assert compare_metadata(context, metadata) == []
+            differences = compare_metadata(context, metadata)
+            if engine.dialect.name == "sqlite":  # which cannot drop a key
+                kept = {
+                    (each[0], each[1].parent.name) for each in differences if each[0] == "remove_fk"
+                }
+                assert kept == {("remove_fk", "lease"), ("remove_fk", "freed")}
+                differences = [each for each in differences if each[0] != "remove_fk"]
+            assert differences == []
         migrate.require_current(engine)
     finally:
         engine.dispose()

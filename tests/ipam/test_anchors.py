@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from danmpy.errors import IntentError
 from danmpy.ipam import anchors
-from danmpy.ipam.anchors import compare, parse_anchors, roots
+from danmpy.ipam.anchors import RootLog, compare, parse_anchors, roots
 from support.leasing import World
 from support.specs import network, tenant_key
 
@@ -67,3 +68,41 @@ def test_a_line_that_is_no_anchor_is_named(line: str) -> None:
     with pytest.raises(IntentError) as caught:
         list(parse_anchors(["", line], "roots.jsonl"))
     assert caught.value.subject == "roots.jsonl:2"
+
+
+def test_every_new_root_is_logged_once_beginning_with_the_newest(world: World) -> None:
+    for pod in ("a", "b"):
+        world.bind(NET, pod)
+        world.ledger.seal()
+    log = RootLog(world.engine)
+    with capture_logs() as lines:
+        assert log.look() == 1
+        assert log.look() == 0
+        for pod in ("c", "d"):
+            world.bind(NET, pod)
+            world.ledger.seal()
+        assert log.look() == 2
+    assert [(each["event"], each["no"]) for each in lines] == [
+        ("ledger sealed", no) for no in (2, 3, 4)
+    ]
+    stored = world.rows("SELECT root FROM seal WHERE no > 1 ORDER BY no")
+    assert [each["root"] for each in lines] == [bytes(root).hex() for (root,) in stored]  # type: ignore[call-overload]
+
+
+def test_a_ledger_without_seals_has_no_root_to_log(world: World) -> None:
+    log = RootLog(world.engine)
+    assert log.look() == 0
+    world.bind(NET, "a")
+    world.ledger.seal()
+    assert log.look() == 1
+
+
+def test_after_a_restore_roots_are_logged_from_the_newest_on(world: World) -> None:
+    log = RootLog(world.engine)
+    for pod in ("a", "b", "c"):
+        world.bind(NET, pod)
+        world.ledger.seal()
+    assert log.look() == 1
+    world.unlock_ledger()
+    world.sql("DELETE FROM seal WHERE no > 2")
+    assert log.look() == 1

@@ -242,3 +242,17 @@ def test_the_address_number_of_a_claim_is_what_the_ledger_says(world: World) -> 
 
     assert "claim is 'mine'" in str(world.ledger.verify())
     world.sql("UPDATE lease SET claim = 'db-0'")
+
+
+def test_the_next_pod_of_a_claim_may_ask_for_its_address_by_name(world: World) -> None:
+    first = bind(world, **life(1))
+    end(world, 1)
+    asked = static(str(first.address.ip))
+    with pytest.raises(NotReadyError, match="kept for its claim db-0"):
+        bind(world, ip=asked, **life(1, "web-0", ""))
+
+    second = bind(world, ip=asked, **life(1, "db-1"))
+
+    assert (second.address, second.claim) == (first.address, "db-0")
+    end(world, 1, "db-1")
+    assert bind(world, **life(3)).address == first.address

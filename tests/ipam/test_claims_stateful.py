@@ -185,7 +185,7 @@ class ClaimMachine(RuleBasedStateMachine):
         gone = self.hand.unclaim(KEY, IPv4Address(value), WHY)
         assert bool(gone) is (self.kept.pop(value, None) is not None)
         if gone:
-            until = gone[0].to + COOLDOWN * MICROSECONDS
+            until = gone[0].released_at + COOLDOWN * MICROSECONDS
             self.rests[value] = min(self.rests[value], until)
 
     @rule(seconds=st.sampled_from([1, COOLDOWN + 1, KEPT_S + 1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from danmpy.ipam import invariants
 from support.leasing import World
@@ -94,3 +95,15 @@ def test_a_static_address_that_its_pod_got_back_at_once_is_no_violation(world) -
     world.bind(NET, "db-0", static("10.0.0.9"), pod_uid="new", container_id="new")
 
     assert world.audit.violations() == ()
+
+
+def test_a_lease_of_a_pool_that_is_not_there_is_refused_or_found(world) -> None:
+    two_turns(world)
+    stray = "UPDATE lease SET pool_id = 99 WHERE id = 3"
+    if not world.is_postgresql:
+        with pytest.raises(IntegrityError):
+            world.sql(stray)
+        return
+    world.sql(stray)
+    (finding,) = world.audit.violations()
+    assert (finding.kind, finding.subject) == ("PoolMissing", str(NET.key))

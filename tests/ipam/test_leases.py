@@ -275,6 +275,19 @@ def test_release_closes_only_what_its_own_container_holds(world) -> None:
     assert len(world.leases.held_by("container-b")) == 1
 
 
+def test_an_interface_that_is_unplugged_gives_back_only_its_own(world) -> None:
+    world.leases.bind(owner("a"), [request(NET, "eth0"), request(NET, "eth1")])
+    world.leases.bind(owner("b"), [request(NET, "eth1")])
+
+    (ended,) = world.leases.release_interface("container-a", "eth1")
+
+    assert (ended.interface, ended.pod, ended.end_reason) == ("eth1", "a", "unplugged")
+    assert [each.interface for each in world.leases.held_by("container-a")] == ["eth0"]
+    assert [each.interface for each in world.leases.held_by("container-b")] == ["eth1"]
+    assert world.leases.release_interface("container-a", "eth1") == ()
+    assert world.rows("SELECT count(*) FROM freed") == [(1,)]
+
+
 def test_a_release_that_is_recorded_late_ends_the_lease_when_it_really_ended(world) -> None:
     lease = world.bind(NET)
     world.wait(100)

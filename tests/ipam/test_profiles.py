@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from danmpy.api.specs import (
     HostDeviceProfile,
+    NetworkKey,
     NetworkKind,
     NetworkSpec,
     SegmentKey,
@@ -14,7 +15,8 @@ from danmpy.api.specs import (
     TenantConfigSpec,
 )
 from danmpy.ipam.profiles import Holding, Remains, Stored, Wanted, choose, recall
-from support.specs import cluster_key, network, tenant_key
+from support.nads import nad_key
+from support.specs import cluster_key, danm_key, network, tenant_key
 
 NAMES = [f"n{number}" for number in range(6)]
 PROFILES = (
@@ -269,3 +271,54 @@ def test_a_wish_takes_nothing_from_anybody() -> None:
     choice = choose(wanted, Stored(holdings={}, resting={held: 9}), 0)
     assert [(held.network, held.id) for held in choice.begun] == [("TenantNetwork/blue/a", 700)]
     assert {problem.reason for problem in choice.assignments.problems.values()} == {"RangeFull"}
+
+
+def on_wire(key: NetworkKey, vni: int = 300, **more: object) -> NetworkSpec:
+    return network(key, vni=vni, **more)
+
+
+def problems_of(*specs: NetworkSpec, holdings: tuple[Holding, ...] = ()) -> dict[str, str]:
+    wanted = Wanted(networks={spec.key: spec for spec in specs}, tenant_configs=[CONFIG])
+    stored = Stored(holdings={each.network: each for each in holdings})
+    found = [
+        choose(wanted, stored, 0).assignments.problems,
+        recall(wanted, stored).problems,
+    ]
+    assert found[0] == found[1]
+    return {key.name: f"{each.reason}: {each.message}" for key, each in found[0].items()}
+
+
+def test_a_nad_is_refused_on_the_wire_of_a_tenant() -> None:
+    held = Holding(
+        network="TenantNetwork/red/a",
+        uid="uid-a",
+        device="ens4",
+        kind=SegmentKind.VXLAN,
+        id=700,
+        since=0,
+    )
+    tenant = network(tenant_key("a", "red"))
+    for nad in (on_wire(nad_key("n"), 700), on_wire(nad_key("n", "red"), 700)):
+        found = problems_of(nad, tenant, holdings=(held,))
+        assert found.keys() == {"n"}
+        assert "SegmentTaken" in found["n"]
+        assert "TenantNetwork/red/a" in found["n"]
+
+
+def test_a_nad_keeps_off_the_wire_of_a_cluster_network_that_does_not_admit_its_namespace() -> None:
+    theirs = on_wire(cluster_key("theirs"), allowed_tenants=frozenset({"red"}))
+    found = problems_of(on_wire(nad_key("n", "blue")), on_wire(nad_key("ok", "red")), theirs)
+    assert found.keys() == {"n"}
+    assert "ClusterNetwork/theirs" in found["n"]
+    assert "namespace blue is not among its AllowedTenants" in found["n"]
+    free = on_wire(cluster_key("free"))
+    assert problems_of(on_wire(nad_key("n")), free, on_wire(danm_key("d"))) == {}
+    assert problems_of(on_wire(danm_key("d")), theirs) == {}
+
+
+def test_the_wire_of_a_nad_is_given_to_no_tenant() -> None:
+    nad, tenant = on_wire(nad_key("n"), 700), network(tenant_key("a"))
+    wanted = Wanted(networks={nad.key: nad, tenant.key: tenant}, tenant_configs=[CONFIG])
+    networks = choose(wanted, Stored(holdings={}), 0).assignments.networks
+    assert networks[nad.key] == nad
+    assert networks[tenant.key].segment == SegmentKey(parent="ens4", kind=SegmentKind.VXLAN, id=701)

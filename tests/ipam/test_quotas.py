@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danmpy.db.engine import read
 from danmpy.errors import ExhaustedError, cni_code_of
 from danmpy.ipam.invariants import violations
 from danmpy.ipam.leases import LeaseOwner, LeaseRequest
-from danmpy.ipam.quotas import require_room
+from danmpy.ipam.quotas import count_alone, require_room
 from support.crowds import answers_of_many
 from support.leasing import World, owner
 from support.specs import DYNAMIC, network, tenant_key
@@ -141,6 +142,17 @@ def test_many_processes_on_two_networks_never_go_over_it(world: World, database_
     assert sum(bound) == open_in(world) == 25
     assert violations(world.engine) == ()
     assert world.ledger.verify().ok
+
+
+def test_no_more_is_counted_than_the_quota_needs(world: World) -> None:
+    for number in range(6):
+        world.leases.bind(under(None, f"web-{number}"), [ask()])
+    with read(world.engine) as connection:
+        assert [count_alone(connection, "blue", quota) for quota in (9, 6, 5, 3, 0)] == [
+            *(6, 6, 6, 4, 1)
+        ]
+    with pytest.raises(ExhaustedError, match=r"may hold 3 addresses .* hold more already"):
+        world.leases.bind(under(3, "late"), [ask()])
 
 
 @given(

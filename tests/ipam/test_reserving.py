@@ -235,7 +235,7 @@ def test_a_lease_under_a_claim_stays_kept_until_it_is_unclaimed(
     hand.end(hand.held(*place), WHY)
     (gone,) = hand.unclaim(*place, Cause(actor="bob@desk", reason="scaled down"))
 
-    assert gone.id == held.id
+    assert (gone.lease_id, gone.claim) == (held.id, "db-0")
     assert hand.unclaim(*place, WHY) == ()
     (told,) = details(world, "UNCLAIM")
     assert (told["actor"], told["reason"]) == ("bob@desk", "scaled down")

@@ -104,7 +104,8 @@ def test_another_node_that_knows_nothing_goes_on_where_the_cursor_is(world, shor
 
 @pytest.mark.parametrize("more", [{"claim": "web"}, {"quota": 5}])
 def test_claims_and_quotas_go_the_long_way(world, shortcut, more) -> None:
-    assert shortcut.bind(replace(owner(), **more), parse_wants(asks(NET))) is None
+    wants = parse_wants(asks(NET), more.get("claim", ""))
+    assert shortcut.bind(replace(owner(), **more), wants) is None
     assert world.rows("SELECT id FROM lease") == []
 
 
