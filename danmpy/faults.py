@@ -15,6 +15,14 @@ FaultPoint = Callable[[str], None]
 
 ADD_POINTS: Final = ("add:journaled", "add:leased", "add:link", "add:built", "add:recorded")
 DEL_POINTS: Final = ("del:journaled", "del:link", "del:links", "del:released", "del:forgotten")
+PLUG_POINTS: Final = ("plug:journaled", "plug:leased", "add:link", "plug:built", "plug:recorded")
+UNPLUG_POINTS: Final = (
+    "unplug:journaled",
+    "del:link",
+    "unplug:links",
+    "unplug:released",
+    "unplug:recorded",
+)
 
 
 def no_faults(point: str) -> None:

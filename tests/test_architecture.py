@@ -28,6 +28,7 @@ FUNCTION_LINES = 60
 WITHOUT_TEST_FILE = {
     "danmpy.bootstrap.controller": "a whole process: tests/system/test_cluster*.py",
     "danmpy.bootstrap.node": "a whole process: tests/system",
+    "danmpy.bootstrap.tending": "threads of the node daemon: tests/system/test_hotplug.py",
     "danmpy.cni.kinds": "an enumeration: tests/cni/test_install.py",
     "danmpy.db.patience": "shows only against a server that hangs: tests/db/test_engine.py",
     "danmpy.ipam.agreement": "inside of Ledger.verify: tests/ipam/test_sealing.py",

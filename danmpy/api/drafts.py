@@ -186,11 +186,13 @@ def _is_small(subnet: IPNetwork) -> bool:
 
 
 def _segment(draft: NetworkDraft) -> SegmentKey | None:
+    """The wire of the network; on a device pool one of the pool, as for profiles of pools."""
     options = draft.options
-    if not options.host_device or not (options.vlan or options.vxlan):
+    parent = options.host_device or options.device_pool
+    if not parent or not (options.vlan or options.vxlan):
         return None
     return SegmentKey(
-        parent=options.host_device,
+        parent=parent,
         kind=SegmentKind.VLAN if options.vlan else SegmentKind.VXLAN,
         id=options.vlan or options.vxlan,
     )

@@ -44,6 +44,11 @@ class NetworkKey:
     namespace: str = ""
     name: str
 
+    @property
+    def is_object(self) -> bool:
+        """Is it an object's, and not a CNI configuration's on the node?"""
+        return self.kind is not NetworkKind.NAD or bool(self.namespace)
+
     def __str__(self) -> str:
         middle = f"{self.namespace}/" if self.namespace else ""
         return f"{self.kind}/{middle}{self.name}"
@@ -242,12 +247,18 @@ class PluginAsk:
     gateways: tuple[IPAddress, ...] | None = None
 
 
+IPAM_CLAIM: Final = "IPAMClaim/"
+"""What a claim begins with whose name is that of an IPAMClaim object (NPWG 1.3)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterfaceAsk:
     """One interface that a pod asks for, in whichever dialect.
 
     `others` are tried in order when `network` does not exist. `claim` is the name for which the
-    addresses of this interface are kept; empty: the pod's. `plugin` is what only plugins are asked.
+    addresses of this interface are kept, `IPAM_CLAIM` before it when it is an object; empty: the
+    pod's. `plugin` is what only plugins are asked. `needs_device`: only a device of a device plugin
+    will do (Knitter: a NIC of type direct or physical, or one to be accelerated).
     """
 
     network: NetworkKey
@@ -261,11 +272,30 @@ class InterfaceAsk:
     default_route: bool | None = None
     claim: str = ""
     plugin: PluginAsk = PluginAsk()
+    needs_device: bool = False
 
     @property
     def candidates(self) -> tuple[NetworkKey, ...]:
         """The networks of which it gets the first that exists."""
         return (self.network, *self.others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IpamClaimSpec:
+    """An IPAMClaim (NPWG 1.3): while it is there its addresses are nobody else's.
+
+    `network` is the name of a network or of its CNI configuration, `interface` that in the pod.
+    """
+
+    namespace: str
+    name: str
+    network: str
+    interface: str
+
+    @property
+    def claim(self) -> str:
+        """The name in the namespace for which addresses are kept."""
+        return f"{IPAM_CLAIM}{self.name}"
 
 
 class Dialect(StrEnum):

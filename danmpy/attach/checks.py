@@ -73,7 +73,7 @@ def _result_differences(record: AttachmentRecord, previous: CniResult) -> list[s
     A later plugin of the chain may have added some, but none may take ours away without saying so
     (CNI spec 1.1.0, CHECK).
     """
-    ours = parse_result(record.result)
+    ours = parse_result(record.told)
     known = {str(ip.address) for ip in previous.ips}
     names = {link.name for link in previous.interfaces if link.sandbox}
     lost = sorted({str(ip.address) for ip in ours.ips} - known)

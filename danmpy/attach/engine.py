@@ -5,32 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
 from danmpy.api.cni import Attachment, CniRequest, CniResult, parse_result, render_result
-from danmpy.api.dialects.reading import read_pod
-from danmpy.api.profile_rules import quotas_for
-from danmpy.api.specs import NetworkSpec, PodSpec
-from danmpy.attach.builder import Blueprint
+from danmpy.attach.adopting import drop_adopted
+from danmpy.attach.builder import Blueprint, Built
 from danmpy.attach.checks import lease_differences, require_intact
-from danmpy.attach.delegate_confs import DelegateConf
+from danmpy.attach.deciding.decider import Decider, Decision, without_lease
+from danmpy.attach.delegates.collecting import DelegateGc
+from danmpy.attach.delegates.default_network import require_default_network
 from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
 from danmpy.attach.locks import ContainerLocks
-from danmpy.attach.plan import addresses_by_interface, plan_result
+from danmpy.attach.plan import (
+    addresses_by_interface,
+    extend_result,
+    plan_result,
+    without_defaults,
+)
+from danmpy.attach.plugging.doing import Leasing, Plugging, Wished
+from danmpy.attach.plugging.plan import Change
 from danmpy.attach.ports import AttachPorts, AttachSettings
-from danmpy.attach.resolve import ResolveContext, resolve
 from danmpy.attach.undo import Undo, names_of, unrecorded
-from danmpy.attach.values import Backend, InterfaceSpec, PodIdentity
+from danmpy.attach.values import InterfaceSpec, PodIdentity
 from danmpy.errors import (
     ConflictError,
     DanmpyError,
+    DelegateError,
     IntentError,
     NotReadyError,
     StoreError,
     UnavailableError,
 )
-from danmpy.intent.values import Intent
 from danmpy.ipam.leases import EndReason, Lease, LeaseRequest
 from danmpy.kernel.netns import netns_id_of
 
@@ -47,13 +54,19 @@ class Attacher:
         self._settings = settings
         self._ports = ports
         self._undo = Undo(ports)
+        self._decider = Decider(settings, ports)
         self._locks = ContainerLocks()
+        self._plugging = Plugging(
+            settings, ports, self._decider, Leasing(bind=self._bind, note_macs=self._record_macs)
+        )
+        self.delegate_gc = DelegateGc(ports, self._locks)
 
     # ADD
 
     def add(self, request: CniRequest) -> CniResult:
         """Attach every interface that the pod declares, or none.
 
+        The answer is for the runtime: with what the plugins before us in the chain have made.
         Called again for an attachment that stands, it answers as the first time. One that somebody
         broke is made again with the same addresses; one that was left half done is undone first.
 
@@ -65,10 +78,12 @@ class Attacher:
             self._require_one_name(request)
             known = self._ports.journal.read(request.container_id, request.ifname)
             if known is not None:
+                if known.phase is Phase.ATTACHED and known.pending:
+                    known = self._undo.settle(known)
                 if known.phase is not Phase.ATTACHED:
                     self._start_anew(known)
                 elif self._stands(known, request.netns):
-                    return parse_result(known.result)
+                    return answer_of(known, request)
                 else:
                     self._ports.view.require_ready()
                     return self._attach_again(known, request)
@@ -83,6 +98,7 @@ class Attacher:
         record = known.with_phase(Phase.ADDING)
         journal.write(record)
         self._ports.builder.remove(record)
+        drop_adopted(record)
         try:
             return self._attach(request)
         finally:
@@ -117,60 +133,21 @@ class Attacher:
         )
 
     def _attach(self, request: CniRequest) -> CniResult:
-        intent = self._ports.view.read_for(request.pod_namespace, request.pod_name, request.pod_uid)
-        pod = _pod_of(request, intent)
-        quotas = quotas_for(intent.tenant_configs, pod.namespace)
-        identity = PodIdentity.of(request, pod, quotas)
-        specs = self._decide(pod, identity, intent)
-        devices = {
-            spec.name: self._ports.view.ready_device(spec.network.key)
-            for spec in specs
-            if spec.backend is not Backend.DELEGATE
-        }
-        plan = self._ports.builder.plan(specs, devices, identity)
-        with self._older_retired(identity):
-            record = self._begin(request, identity, plan)
-            result: CniResult | None = None
+        decision = self._decider.decide(request)
+        plan = self._ports.builder.plan(decision.specs, decision.identity)
+        with self._older_retired(decision.identity):
+            record = self._begin(request, decision, plan)
+            made: AttachmentRecord | None = None
             away = False
             try:
-                result = self._make(record, plan, specs, identity)
+                made = self._make(record, plan, decision)
             except StoreError:
                 away = True
                 raise
             finally:
-                if result is None:
+                if made is None:
                     self._undo.undo(record.key, database_away=away)
-        return result
-
-    def _decide(
-        self, pod: PodSpec, identity: PodIdentity, intent: Intent
-    ) -> tuple[InterfaceSpec, ...]:
-        """The interfaces that `pod` gets; touches nothing.
-
-        Raises:
-            IntentError: the declaration is wrong, with the entry and the rule.
-        """
-        asks = read_pod(pod).interfaces
-        intent = self._ports.view.hear(intent, pod, asks)
-        asked = [key for ask in asks for key in ask.candidates]
-        view = self._ports.view.read_networks(intent, asked)
-        context = ResolveContext(
-            container_id=identity.container_id,
-            naming_scheme=self._settings.naming_scheme,
-            first_name=identity.ifname,
-            conf_names=self._ports.delegates.conf_names(),
-            conf_dir=str(self._settings.conf_dir),
-            rejected=view.refused,
-            interface_limit=quotas_for(intent.tenant_configs, pod.namespace).interfaces_per_pod,
-        )
-        specs = resolve(pod, asks, view.networks, context)
-        if all(spec.name != identity.ifname for spec in specs):
-            raise IntentError(
-                f"none of its interfaces is called {identity.ifname}, which the runtime asks for",
-                hint=f"leave out the name of the first interface, or call one {identity.ifname}",
-                subject=f"Pod/{pod.namespace}/{pod.name}",
-            )
-        return specs
+        return answer_of(made, request)
 
     @contextmanager
     def _older_retired(self, identity: PodIdentity) -> Iterator[None]:
@@ -207,7 +184,7 @@ class Attacher:
         if record is None or record.phase is not Phase.ATTACHED:
             return None
         _log.info("older sandbox gives way", **names_of(record))
-        record = record.with_phase(Phase.DETACHING, end_reason=EndReason.REBOUND)
+        record = record.leaving(EndReason.REBOUND)
         try:
             self._ports.journal.write(record)
             self._ports.builder.remove(record)
@@ -215,10 +192,10 @@ class Attacher:
             _log.warning("older sandbox is not gone yet", error=str(error), **names_of(record))
         return record
 
-    def _begin(
-        self, request: CniRequest, identity: PodIdentity, plan: Blueprint
-    ) -> AttachmentRecord:
+    def _begin(self, request: CniRequest, decision: Decision, plan: Blueprint) -> AttachmentRecord:
+        identity = decision.identity
         namespace = netns_id_of(identity.netns)
+        previous = None if decision.has_primary else request.prev_result
         record = AttachmentRecord(
             container_id=identity.container_id,
             ifname=identity.ifname,
@@ -233,23 +210,22 @@ class Attacher:
             network_name=request.network_name,
             began_at=self._ports.clock(),
             links=plan.links,
+            dialect=str(decision.dialect),
+            wishes=decision.wishes,
+            previous=render_result(previous, JOURNAL_VERSION) if previous else {},
         )
         self._ports.journal.write(record)
         self._ports.faults("add:journaled")
         return record
 
     def _make(
-        self,
-        record: AttachmentRecord,
-        plan: Blueprint,
-        specs: tuple[InterfaceSpec, ...],
-        identity: PodIdentity,
-    ) -> CniResult:
-        ports = self._ports
+        self, record: AttachmentRecord, plan: Blueprint, decision: Decision
+    ) -> AttachmentRecord:
+        ports, specs, identity = self._ports, decision.specs, decision.identity
         leases = self._bind(plan, specs, identity)
         ports.faults("add:leased")
         addresses = addresses_by_interface([(item.interface, item.address) for item in leases])
-        links = ports.builder.configure(record.links, specs, addresses, identity)
+        links = ports.builder.configure(plan, specs, addresses, identity)
 
         def note(links: tuple[LinkRecord, ...]) -> None:
             ports.journal.write(record.with_phase(Phase.ADDING, links=links))
@@ -262,12 +238,17 @@ class Attacher:
         ports.faults("add:built")
         result = plan_result(built.made, identity.netns, identity.ifname)
         self._record_macs(result, leases, identity.container_id)
-        rendered = render_result(result, JOURNAL_VERSION)
-        ports.journal.write(
-            record.with_phase(Phase.ATTACHED, links=built.links, leases=leases, result=rendered)
+        made = record.with_phase(
+            Phase.ATTACHED,
+            links=built.links,
+            leases=leases,
+            result=render_result(result, JOURNAL_VERSION),
+            answer=_answer(built, decision),
+            defaults_taken=built.defaults_taken,
         )
+        ports.journal.write(made)
         ports.faults("add:recorded")
-        return result
+        return made
 
     def _bind(
         self, plan: Blueprint, specs: Sequence[InterfaceSpec], identity: PodIdentity
@@ -279,11 +260,12 @@ class Attacher:
                 ip=spec.ip,
                 ip6=spec.ip6,
                 mac=spec.mac or plan.known_mac(spec.name),
+                claim=spec.claim,
             )
             for spec in specs
             if spec.is_leased
         ]
-        self._ports.leases.require_open(_without_lease(specs))
+        self._ports.leases.require_open(without_lease(specs))
         if not requests:
             return ()
         return self._ports.leases.bind(identity.owner(self._settings.node_name), requests)
@@ -328,6 +310,31 @@ class Attacher:
                 return
             self._undo.detach(now, EndReason.COLLECTED)
 
+    # Running pods
+
+    def change(self, wished: Wished) -> Change | None:
+        """Give a running pod the interfaces that it asks for now (`plugging`); None while something
+        else is under way for its container.
+
+        Raises:
+            DanmpyError: nothing was changed, or only a part; the same call goes on with the rest.
+        """
+        with self._locks.try_container(wished.record.container_id) as free:
+            return self._plugging.change(wished) if free else None
+
+    def examine(self, record: AttachmentRecord) -> tuple[str, ...] | None:
+        """What of `record` is no longer as it was made; None when that cannot be said just now.
+
+        Raises:
+            DanmpyError: the kernel or the database cannot be asked.
+        """
+        with self._locks.try_container(record.container_id) as free:
+            now = self._ports.journal.read(*record.key) if free else None
+            if now is None or now.phase is not Phase.ATTACHED or now.pending:
+                return None
+            found = self._ports.builder.find_differences(now)
+            return (*found, *lease_differences(self._ports, now))
+
     # CHECK, GC, STATUS
 
     def check(self, request: CniRequest) -> None:
@@ -363,7 +370,7 @@ class Attacher:
                 away = not self._collect(record, database_away=away) or away
             except DanmpyError as error:
                 failures.append(error)
-        failures += self._collect_delegates()
+        failures += self.delegate_gc.collect_now()
         if failures:
             raise failures[0]
 
@@ -377,39 +384,11 @@ class Attacher:
             _log.info("GC detaches", **names_of(now))
             return self._undo.detach(now, EndReason.COLLECTED, database_away=database_away)
 
-    def _collect_delegates(self) -> list[DanmpyError]:
-        """GC of the delegates' configurations in use; what is in the journal is valid."""
-        if not any(link.delegate for each in self._ports.journal.read_all() for link in each.links):
-            return []
-        try:
-            with self._locks.all():
-                return self._collect_delegates_alone()
-        except NotReadyError as error:
-            return [error]
-
-    def _collect_delegates_alone(self) -> list[DanmpyError]:
-        """While no ADD or DEL runs: one that began meanwhile would be missing in the list."""
-        confs: dict[str, DelegateConf] = {}
-        valid: dict[str, set[tuple[str, str]]] = {}
-        for record in self._ports.journal.read_all():
-            for link in record.links:
-                if link.delegate:
-                    conf = DelegateConf.from_json(link.delegate)
-                    confs[conf.name] = conf
-                    valid.setdefault(conf.name, set()).add((record.container_id, link.name))
-        failures: list[DanmpyError] = []
-        for name, conf in confs.items():
-            try:
-                self._ports.delegates.collect(conf, valid[name])
-            except DanmpyError as error:
-                failures.append(error)
-        return failures
-
     def status(self) -> None:
         """Could an ADD be served now?
 
-        Delegates are not asked: runtimes ask every five seconds and take the whole node out of
-        service for a no, which one network's plugin must not bring about.
+        Of the delegates only the default network's are asked: runtimes ask every five seconds and
+        take the whole node out of service for a no, which no other network must bring about.
 
         Raises:
             UnavailableError: code 50, and why not.
@@ -417,7 +396,8 @@ class Attacher:
         try:
             self._ports.view.require_ready()
             self._ports.leases.ping()
-        except (NotReadyError, StoreError) as error:
+            require_default_network(self._settings.rules, self._ports.delegates)
+        except (NotReadyError, StoreError, IntentError, DelegateError) as error:
             raise UnavailableError(
                 f"pods cannot be attached: {error.message}", hint=error.hint, subject=error.subject
             ) from error
@@ -434,15 +414,15 @@ class Attacher:
         waiting = 0
         away = False
         for stale in self._ports.journal.read_all():
-            if stale.phase is Phase.ATTACHED:
+            if stale.phase is Phase.ATTACHED and not stale.pending:
                 continue
             with self._locks.try_container(stale.container_id) as free:
                 record = self._ports.journal.read(*stale.key) if free else None
-                if record is None or record.phase is Phase.ATTACHED:
+                if record is None or (record.phase is Phase.ATTACHED and not record.pending):
                     continue
                 try:
                     # The reason is for a half done ADD: whatever was let go of has one already.
-                    done = self._undo.detach(record, EndReason.ROLLBACK, database_away=away)
+                    done = self._undo.finish(record, EndReason.ROLLBACK, database_away=away)
                 except DanmpyError as error:
                     _log.warning("repair is not complete", error=str(error), **names_of(record))
                     waiting += 1
@@ -455,30 +435,20 @@ class Attacher:
         return waiting
 
 
-def _pod_of(request: CniRequest, intent: Intent) -> PodSpec:
-    namespace, name = request.pod_namespace, request.pod_name
-    pod = intent.pods.get((namespace, name))
-    subject = f"Pod/{namespace}/{name}"
-    if pod is None:
-        raise NotReadyError(
-            "this pod is not known here",
-            hint="it is not in the intent (folder or API server) yet, or no longer",
-            subject=subject,
-        )
-    if request.pod_uid and not pod.is_uid(request.pod_uid):
-        raise IntentError(
-            f"the runtime attaches UID {request.pod_uid}, but the pod now has {pod.uid}",
-            hint="a pod of this name was replaced; the runtime must make a new sandbox",
-            subject=subject,
-        )
-    return pod
-
-
-def _without_lease(specs: Sequence[InterfaceSpec]) -> list[NetworkSpec]:
-    """The networks of which no lease would tell that they are being deleted.
-
-    Only an API server deletes so; a network of a folder, whose UID is its name, just goes.
+def answer_of(record: AttachmentRecord, request: CniRequest) -> CniResult:
+    """What an ADD of `record` is answered: what plugins before us in the chain made, as it is now,
+    and what of ours the runtime is told.
     """
-    leased = {spec.network.uid for spec in specs if spec.is_leased}
-    networks = (spec.network for spec in specs if spec.network.uid not in leased)
-    return [network for network in networks if network.uid != str(network.key)]
+    previous = request.prev_result
+    if previous is not None:
+        previous = without_defaults(previous, record.defaults_taken)
+    return extend_result(previous, parse_result(record.told))
+
+
+def _answer(built: Built, decision: Decision) -> dict[str, Any]:
+    """What the runtime is told when that is not all; empty when it is."""
+    if not decision.primary_only:
+        return {}
+    identity = decision.identity
+    primary = [item for item in built.made if item.spec.name == identity.ifname]
+    return render_result(plan_result(primary, identity.netns, identity.ifname), JOURNAL_VERSION)

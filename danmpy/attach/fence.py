@@ -55,6 +55,11 @@ class Store(Protocol):
     ) -> tuple[Lease, ...]:
         """Close what the container holds."""
 
+    def release_interface(
+        self, container_id: str, interface: str, *, reason: str = ...
+    ) -> tuple[Lease, ...]:
+        """Close what one interface of the container holds."""
+
     def held_by(self, container_id: str) -> tuple[Lease, ...]:
         """What the container holds."""
 
@@ -280,6 +285,12 @@ class FencedLeases:
     ) -> tuple[Lease, ...]:
         """As `LeaseStore.release`."""
         return self._leases.release(container_id, reason=reason, at=at)
+
+    def release_interface(
+        self, container_id: str, interface: str, *, reason: str = EndReason.UNPLUGGED
+    ) -> tuple[Lease, ...]:
+        """As `LeaseStore.release_interface`."""
+        return self._leases.release_interface(container_id, interface, reason=reason)
 
     def held_by(self, container_id: str) -> tuple[Lease, ...]:
         """As `LeaseStore.held_by`."""

@@ -18,7 +18,7 @@ from danmpy.api.cni import (
     render_versions,
     requested_version,
 )
-from danmpy.attach.plan import extend_result
+from danmpy.attach.delegates.tracing import tracing
 from danmpy.attach.wire import WireAnswer, WireRequest
 from danmpy.clock import monotonic
 from danmpy.errors import BugError, DanmpyError, cni_code_of
@@ -30,7 +30,7 @@ class Verbs(Protocol):
     """The verbs behind the wire (`attach.engine.Attacher`)."""
 
     def add(self, request: CniRequest) -> CniResult:
-        """Attach."""
+        """Attach; what the runtime is told, plugins before us in the chain included."""
 
     def delete(self, request: CniRequest) -> None:
         """Detach."""
@@ -77,7 +77,8 @@ class CniHandler:
         request: CniRequest | None = None
         try:
             request = parse_request(call.environ, call.stdin)
-            body = self._dispatch(request)
+            with tracing(request.trace):
+                body = self._dispatch(request)
         except DanmpyError as expected:
             error = expected
         except Exception as unexpected:  # the process edge: a bug must not look like a dead daemon
@@ -101,8 +102,7 @@ class CniHandler:
     def _dispatch(self, request: CniRequest) -> Mapping[str, Any] | None:
         match request.verb:
             case Verb.ADD:
-                made = extend_result(request.prev_result, self._verbs.add(request))
-                return render_result(made, request.version)
+                return render_result(self._verbs.add(request), request.version)
             case Verb.DEL:
                 self._verbs.delete(request)
             case Verb.CHECK:

@@ -23,7 +23,8 @@ from typing import Any
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from danmpy.attach.delegate_confs import DelegateConf
+from danmpy.attach.delegates.confs import DelegateConf
+from danmpy.attach.values import ClaimedDevice
 from danmpy.errors import HostError, NotReadyError
 from danmpy.ipam.values import Lease
 from danmpy.kernel.netns import NetnsId
@@ -62,7 +63,12 @@ class LinkRecord:
     `link` and `config` are None for a delegate's interface; `delegate` is then the configuration
     that it was called with and `delegate_result` what it answered, both JSON text. `backend` is the
     network's, and `without` are the families for which the pod wanted no address (``ip: none``):
-    what is told about the interface elsewhere (`mirrors`) says so too.
+    what is told about the interface elsewhere (`mirrors`) says so too, as it does of `asked`
+    (`InterfaceSpec.asked`) and `infiniband_guid`. `device_id` is the device of a device plugin that
+    the interface has, one of `resource`; `device_info` is what is known of it, as JSON text (NPWG
+    device information), `device_info_file` where the delegate could write that, and `claimed` the
+    device's names when it came by a ResourceClaim.
+    `wish` is what the pod asked (`wishes.wish_of`), to tell later whether it asks otherwise.
     """
 
     name: str
@@ -73,6 +79,14 @@ class LinkRecord:
     config: PodLinkConfig | None = None
     delegate: str = ""
     delegate_result: str = ""
+    asked: str = ""
+    infiniband_guid: str = ""
+    device_id: str = ""
+    resource: str = ""
+    device_info: str = ""
+    device_info_file: str = ""
+    claimed: ClaimedDevice | None = None
+    wish: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +97,16 @@ class AttachmentRecord:
     apart from a later one at the same path.
     `network_name` is the name in the CNI configuration, which GC goes by. `leases` are what the
     database was told: should it ever forget them, this node can tell it again.
+    `dialect` is the one in which the pod asked (`api.specs.Dialect`). `result` is all that was
+    made; `answer` is the part of it that the runtime was told, empty when that was all of it.
+    `previous` is what a plugin before us in the chain had made when the interface that the runtime
+    calls by CNI_IFNAME is that one's. `defaults_taken` are the families whose default routes were
+    taken from the interfaces that had them (`InterfaceSpec.takes_default`).
+    `wishes` tells the annotations that it was made by, or changed by later (`wishes`); empty:
+    not known. `pending` are interfaces that come to the running pod or leave it just now: they are
+    in no `result`, and when the daemon starts anew they are taken away and their leases end for
+    `pending_reason`. `adopted_files` are those of another tool that made the attachment
+    (`adopting`): they go when it goes.
     """
 
     container_id: str
@@ -102,6 +126,29 @@ class AttachmentRecord:
     links: tuple[LinkRecord, ...] = ()
     leases: tuple[Lease, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
+    dialect: str = ""
+    answer: dict[str, Any] = field(default_factory=dict)
+    previous: dict[str, Any] = field(default_factory=dict)
+    defaults_taken: tuple[int, ...] = ()
+    wishes: str = ""
+    pending: tuple[LinkRecord, ...] = ()
+    pending_reason: str = ""
+    adopted_files: tuple[str, ...] = ()
+
+    @property
+    def all_links(self) -> tuple[LinkRecord, ...]:
+        """The interfaces that stand, and those that come or leave just now."""
+        return (*self.links, *self.pending)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What of `result` the runtime knows."""
+        return self.answer or self.result
+
+    @property
+    def has_primary(self) -> bool:
+        """Is the interface that the runtime calls by CNI_IFNAME one of ours?"""
+        return not self.previous
 
     @property
     def key(self) -> tuple[str, str]:
@@ -116,6 +163,16 @@ class AttachmentRecord:
     def with_phase(self, phase: Phase, **changes: Any) -> AttachmentRecord:
         """The same attachment in another phase."""
         return replace(self, phase=phase, **changes)
+
+    def leaving(self, reason: str) -> AttachmentRecord:
+        """The same attachment when all of it goes, what was coming or leaving as well."""
+        links = self.all_links
+        return self.with_phase(Phase.DETACHING, end_reason=reason, links=links, pending=())
+
+    def settled(self, wishes: str = "", **changes: Any) -> AttachmentRecord:
+        """The same attachment with nothing that comes or leaves."""
+        wishes = wishes or self.wishes
+        return replace(self, pending=(), pending_reason="", wishes=wishes, **changes)
 
 
 _RECORDS = TypeAdapter(AttachmentRecord)
@@ -334,7 +391,7 @@ def devices_in_use(records: Iterable[AttachmentRecord]) -> frozenset[str]:
         device
         for record in records
         if record.phase is not Phase.DETACHED
-        for link in record.links
+        for link in record.all_links
         for device in _parents_of(link)
     )
 

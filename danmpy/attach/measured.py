@@ -60,6 +60,13 @@ class MeasuredLeases:
         with self._measured("release"):
             return self._leases.release(container_id, reason=reason, at=at)
 
+    def release_interface(
+        self, container_id: str, interface: str, *, reason: str = EndReason.UNPLUGGED
+    ) -> tuple[Lease, ...]:
+        """As `Leases.release_interface`."""
+        with self._measured("release"):
+            return self._leases.release_interface(container_id, interface, reason=reason)
+
     def held_by(self, container_id: str) -> tuple[Lease, ...]:
         """As `Leases.held_by`."""
         return self._leases.held_by(container_id)

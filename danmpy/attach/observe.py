@@ -8,7 +8,7 @@ from ipaddress import ip_interface
 
 from danmpy.api.cni import parse_result
 from danmpy.api.specs import IPAddress
-from danmpy.attach.delegate_confs import DelegateConf
+from danmpy.attach.delegates.confs import DelegateConf
 from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
 from danmpy.attach.sandboxes import enter_sandbox
 from danmpy.ipam.findings import SeenInterface
@@ -37,7 +37,7 @@ def observe(records: Iterable[AttachmentRecord]) -> Iterator[SeenInterface]:
     """
     for record in records:
         facts = read_facts(record) if record.phase is Phase.ATTACHED else None
-        for link in record.links:
+        for link in record.all_links:
             yield _seen(record, link, facts)
 
 

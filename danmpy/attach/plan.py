@@ -6,14 +6,15 @@ The same values are applied by ADD, compared by CHECK, and undone by DEL.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 
 from danmpy.api.cni import MAIN_TABLE, CniDns, CniInterface, CniIp, CniResult, CniRoute
 from danmpy.api.limits import IFNAME_MAX_BYTES
 from danmpy.api.specs import IPAddress, RouteSpec
+from danmpy.attach.deciding.routing import default_routes
 from danmpy.attach.values import Backend, InterfaceSpec, IPInterface, PodIdentity
 from danmpy.kernel.podlinks import (
     RT_TABLE_MAIN,
@@ -29,8 +30,6 @@ ALIAS_PREFIX = "danmpy pod="
 """Every link that is made for a pod carries this alias, so that DEL finds it without a record."""
 
 HOST_LINK_PREFIX = "dmp"
-DEFAULT_V4 = IPv4Network("0.0.0.0/0")
-DEFAULT_V6 = IPv6Network("::/0")
 _CONTAINER_ID_SHOWN = 64
 """Characters; runtimes use 64. An alias has 255 bytes at most (linux/if.h, IFALIASZ)."""
 
@@ -77,11 +76,8 @@ def plan_config(
     subnet each keep their own table (DANM's rule per subnet made the second one fail).
     """
     families = {address.version for address in addresses}
-    routes = [
-        PodRoute(destination=default_of(gateway), gateway=str(gateway))
-        for gateway in spec.default_gateways
-        if gateway.version in families
-    ]
+    leading = () if spec.takes_default else spec.default_gateways
+    routes = list(default_routes([gateway for gateway in leading if gateway.version in families]))
     routes += _routes(spec.routes, families, RT_TABLE_MAIN)
     proutes = _routes(spec.proutes, families, spec.network.rt_table)
     policy_families = {route.destination.version for route in spec.proutes}
@@ -98,17 +94,25 @@ def plan_config(
     )
 
 
+def stand_ins(spec: InterfaceSpec) -> tuple[IPInterface, ...]:
+    """Addresses such as `spec` may get, to try a delegate's configuration with before any is
+    leased.
+    """
+    pools = {4: spec.network.v4, 6: spec.network.v6}
+    asks = {4: spec.ip, 6: spec.ip6}
+    return tuple(
+        ip_interface((ask.address or pool.address(pool.first), pool.subnet.prefixlen))
+        for family, ask in asks.items()
+        if ask.is_leased and (pool := pools[family]) is not None
+    )
+
+
 def _routes(routes: Sequence[RouteSpec], families: AbstractSet[int], table: int) -> list[PodRoute]:
     return [
         PodRoute(destination=str(route.destination), gateway=str(route.gateway), table=table)
         for route in routes
         if route.destination.version in families
     ]
-
-
-def default_of(gateway: IPAddress) -> str:
-    """The default destination of the gateway's family."""
-    return str(DEFAULT_V4 if gateway.version == 4 else DEFAULT_V6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +163,31 @@ def extend_result(previous: CniResult | None, own: CniResult) -> CniResult:
     )
 
 
+def without_defaults(result: CniResult, families: Collection[int]) -> CniResult:
+    """`result` without the default routes of the main table in these families."""
+    kept = (
+        route
+        for route in result.routes
+        if route.dst.prefixlen
+        or route.dst.version not in families
+        or route.table not in {None, MAIN_TABLE}
+    )
+    return replace(result, routes=tuple(kept))
+
+
+def default_gateways(result: CniResult) -> tuple[IPAddress, ...]:
+    """The next hops of the default routes of the main table, each once. A route that names none
+    goes over the gateway of an address of its family (CNI spec 1.1.0, section 5).
+    """
+    gateways = {ip.address.version: ip.gateway for ip in reversed(result.ips) if ip.gateway}
+    hops = (
+        route.gw or gateways.get(route.dst.version)
+        for route in result.routes
+        if route.dst.prefixlen == 0 and route.table in {None, MAIN_TABLE}
+    )
+    return tuple(dict.fromkeys(hop for hop in hops if hop))
+
+
 _Parts = tuple[list[CniInterface], list[CniIp]]
 
 
@@ -185,6 +214,7 @@ def _report_routes(item: MadeInterface) -> list[CniRoute]:
         CniRoute(
             dst=ip_network(route.destination),
             gw=ip_address(route.gateway) if route.gateway else None,
+            priority=route.metric,
             table=None if route.table == MAIN_TABLE else route.table,
         )
         for route in item.config.routes
@@ -228,18 +258,23 @@ def differences(
         for address in config.addresses
         if address not in facts.addresses[name]
     ]
-    have = {(r.destination, r.gateway, r.table) for r in facts.routes[name]}
-    found += [
-        f"interface {name} has lost the route to {route.destination} via {route.gateway}"
-        for route in config.routes
-        if (route.destination, route.gateway, route.table) not in have
-    ]
+    found += lost_routes(name, config, facts)
     found += [
         f"the rule from {rule.source} into table {rule.table} is gone"
         for rule in config.rules
         if rule not in facts.rules
     ]
     return tuple(found)
+
+
+def lost_routes(name: str, config: PodLinkConfig, facts: PodFacts) -> list[str]:
+    """The routes of `config` that the interface, which is there, no longer has; a sentence each."""
+    have = {(r.destination, r.gateway, r.table) for r in facts.routes[name]}
+    return [
+        f"interface {name} has lost the route to {route.destination} via {route.gateway}"
+        for route in config.routes
+        if (route.destination, route.gateway, route.table) not in have
+    ]
 
 
 def addresses_by_interface(

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from danmpy.api.dialects.rules import NO_RULES, DialectRules
 from danmpy.api.specs import InterfaceAsk, NetworkKey, NetworkSpec, PodSpec
 from danmpy.attach.builder import PodBuilder
-from danmpy.attach.delegates import Delegates
+from danmpy.attach.delegates.calling import Delegates
+from danmpy.attach.devices.sources import NodeDevices
 from danmpy.attach.journal import Journal
 from danmpy.clock import Clock
 from danmpy.faults import FaultPoint, no_faults
@@ -75,6 +77,11 @@ class Leases(Protocol):
     ) -> tuple[Lease, ...]:
         """Close what the container holds."""
 
+    def release_interface(
+        self, container_id: str, interface: str, *, reason: str = ...
+    ) -> tuple[Lease, ...]:
+        """Close what one interface of the container holds."""
+
     def held_by(self, container_id: str) -> tuple[Lease, ...]:
         """What the container holds."""
 
@@ -90,11 +97,16 @@ class Leases(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachSettings:
-    """What the engine needs of the settings."""
+    """What the engine needs of the settings.
+
+    `rules` are what the cluster decides about dialects; `strict` refuses what no plugin can honour.
+    """
 
     node_name: str
     naming_scheme: str = ""
     conf_dir: Path = Path("/etc/cni/net.d")
+    rules: DialectRules = NO_RULES
+    strict: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,3 +120,4 @@ class AttachPorts:
     journal: Journal
     clock: Clock
     faults: FaultPoint = no_faults
+    devices: NodeDevices = field(default_factory=lambda: NodeDevices(None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from danmpy.api.cni import CniRequest
+from danmpy.attach.adopting import drop_adopted
 from danmpy.attach.journal import AttachmentRecord, Phase
 from danmpy.attach.ports import AttachPorts
 from danmpy.errors import DanmpyError, HostError, StoreError
@@ -33,7 +34,7 @@ class Undo:
         ports = self._ports
         if record.phase is not Phase.DETACHED:
             if record.phase is not Phase.DETACHING:
-                record = record.with_phase(Phase.DETACHING, end_reason=reason)
+                record = record.leaving(reason)
             try:
                 ports.journal.write(record)
             except HostError as error:
@@ -65,6 +66,7 @@ class Undo:
             _log.warning("release waits for the database", error=str(error), **names_of(record))
             return False
         ports.faults("del:released")
+        drop_adopted(record)
         ports.journal.remove(record)
         ports.faults("del:forgotten")
         return True
@@ -73,6 +75,41 @@ class Undo:
         """Have the release on the disk; a repair that finds it there need not write it again."""
         if self._ports.journal.read(*record.key) != record:
             self._ports.journal.write(record, durable=True)
+
+    def finish(self, record: AttachmentRecord, reason: str, *, database_away: bool) -> bool:
+        """Bring to an end what was left half done; as `detach`, and of what stands only what comes
+        or leaves is taken away.
+        """
+        if record.phase is not Phase.ATTACHED:
+            return self.detach(record, reason, database_away=database_away)
+        if database_away:
+            return False
+        try:
+            self.settle(record)
+        except StoreError as error:
+            _log.warning("release waits for the database", error=str(error), **names_of(record))
+            return False
+        return True
+
+    def settle(self, record: AttachmentRecord, wishes: str = "") -> AttachmentRecord:
+        """Take away the interfaces that were coming to a running pod or leaving it, and close
+        their leases; `wishes`: what the pod then has, if that is what it asks.
+
+        Raises:
+            HostError, DelegateError, StoreError: something is left; it stays in the journal.
+        """
+        ports = self._ports
+        ports.builder.remove_pending(record)
+        ports.faults("unplug:links")
+        for link in record.pending:
+            ports.leases.release_interface(
+                record.container_id, link.name, reason=record.pending_reason
+            )
+        ports.faults("unplug:released")
+        settled = record.settled(wishes)
+        ports.journal.write(settled)
+        ports.faults("unplug:recorded")
+        return settled
 
     def undo(self, key: tuple[str, str], *, database_away: bool) -> None:
         """Undo a failed ADD; what cannot be undone now stays in the journal for the repair."""

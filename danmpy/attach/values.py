@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any, Final
 
 from danmpy.api.cni import CniRequest
 from danmpy.api.dialects.danm import parse_claim
-from danmpy.api.specs import AddressAsk, IPAddress, NetworkSpec, PodSpec, QuotaSpec, RouteSpec
+from danmpy.api.specs import (
+    AddressAsk,
+    IPAddress,
+    NetworkSpec,
+    PluginAsk,
+    PodSpec,
+    QuotaSpec,
+    RouteSpec,
+)
 from danmpy.ipam.values import LeaseOwner
 
 IPInterface = IPv4Interface | IPv6Interface
+
+_NOTHING: Final = PluginAsk()
 
 
 class Backend(StrEnum):
@@ -24,14 +36,36 @@ class Backend(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedDevice:
+    """A device of a ResourceClaim of the pod's namespace, by its names there (resource.k8s.io)."""
+
+    claim: str
+    driver: str
+    pool: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InterfaceSpec:
     """One interface that a pod is to get, complete and accepted; addresses still to be leased.
 
     `index` is the position in the annotation (0 is the first). `mac` is None where the backend has
     none to choose (ipvlan shares its parent's; a delegate may choose). `owns_addresses`: do
     the addresses come from our leases? No only for a delegate that keeps its own IPAM.
-    `default_gateways` are the next hops of the default routes this interface gets (one a family).
+    `default_gateways` are the next hops of the default routes this interface gets, several of one
+    family with rising metrics. `takes_default`: they are set once everything is made, and the
+    default routes of the others go then, which plugins may have set that know nothing of it; when
+    the plugin's own is to stay (NPWG 1.3: an empty ``default-route``), `default_gateways` is empty.
     `ipv6` says whether IPv6 stays enabled on the interface (an address or ``none`` was asked).
+    `plugin` is what only the delegate is asked, `ignored` the keys of what is asked in vain
+    (``npwg.strict: false``), `runtime` what the runtime offers to the pod's
+    default network (CNI conventions: ``runtimeConfig``). `claim` is the name for which the
+    addresses of this interface are kept; empty: the pod's. `asked` is what the pod calls the
+    network by when that is not its own name (``namespace/name``). `device` is the node's link that
+    it is made on, known once it is there; `device_id` the device of a device plugin that it gets,
+    `device_info_file` where its delegate may write what that is, and `claimed` the same device when
+    it came by a ResourceClaim.
+    `wish` is all that the pod asks of it (`wishes.wish_of`).
     """
 
     index: int
@@ -47,7 +81,18 @@ class InterfaceSpec:
     routes: tuple[RouteSpec, ...] = ()
     proutes: tuple[RouteSpec, ...] = ()
     default_gateways: tuple[IPAddress, ...] = ()
+    takes_default: bool = False
     delegate_conf: str = ""
+    plugin: PluginAsk = _NOTHING
+    ignored: tuple[str, ...] = ()
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+    claim: str = ""
+    asked: str = ""
+    device: str = ""
+    device_id: str = ""
+    device_info_file: str = ""
+    claimed: ClaimedDevice | None = None
+    wish: str = ""
 
     @property
     def is_leased(self) -> bool:

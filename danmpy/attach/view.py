@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
-from danmpy.api.specs import Condition, ConditionStatus, InterfaceAsk, NetworkKey, PodSpec
+from danmpy.api.specs import (
+    Condition,
+    ConditionStatus,
+    InterfaceAsk,
+    NetworkKey,
+    NetworkKind,
+    PodSpec,
+)
 from danmpy.attach.ports import NetworkView
 from danmpy.errors import NotReadyError
 from danmpy.intent.values import Intent
@@ -99,6 +106,7 @@ class LiveView:
         Raises:
             NotReadyError: no such look succeeds in time; the message says why.
         """
+        asked = _with_aliases(intent, asked)
         report = self._looks.report
         if not _knows(report, intent, asked):
             report = self._looks.wait_for(lambda seen: _knows(seen, intent, asked), WAIT_S)
@@ -121,9 +129,11 @@ class LiveView:
             for key, problems in intent.rejected.items()
         }
         for key in intent.networks:
-            if key not in report.networks:
+            if key not in report.networks and not _is_bare(key, intent):
                 refused[key] = _what_is_wrong(report.conditions.get(key, ()))
-        return NetworkView(networks=report.networks, refused=refused)
+        bare = {key: intent.networks[key] for key in asked if _is_bare(key, intent)}
+        networks = {**report.networks, **bare} if bare else report.networks
+        return NetworkView(networks=networks, refused=refused)
 
     def ready_device(self, network: NetworkKey) -> str:
         """The device that interfaces on `network` are made on.
@@ -145,6 +155,22 @@ class LiveView:
         )
 
 
+def _with_aliases(intent: Intent, asked: Collection[NetworkKey]) -> Collection[NetworkKey]:
+    """`asked`, and what those stand for that are only another name."""
+    named = (intent.networks.get(key) for key in asked)
+    return [*asked, *(network.alias for network in named if network and network.alias)]
+
+
+def _is_bare(key: NetworkKey, intent: Intent) -> bool:
+    """Does it need nothing of a look? So it is with most NetworkAttachmentDefinitions: a pod can
+    use one in the moment in which it is there.
+    """
+    if key.kind is not NetworkKind.NAD:
+        return False
+    network = intent.networks.get(key)
+    return network is not None and network.segment is None
+
+
 def _knows(report: LookReport, intent: Intent, asked: Collection[NetworkKey]) -> bool:
     """Did the look go by the networks that are asked for as the manifests name them now?
 
@@ -158,7 +184,9 @@ def _knows(report: LookReport, intent: Intent, asked: Collection[NetworkKey]) ->
         return True
     if not asked:
         return seen.networks == intent.networks
-    return all(seen.networks.get(key) == intent.networks.get(key) for key in asked)
+    return all(
+        seen.networks.get(key) == intent.networks.get(key) or _is_bare(key, intent) for key in asked
+    )
 
 
 def _pending(report: LookReport, asked: Collection[NetworkKey]) -> list[NetworkKey]:

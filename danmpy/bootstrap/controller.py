@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from danmpy.attach.upkeep import Job, Upkeep
-from danmpy.bootstrap.care import care_for_history
+from danmpy.bootstrap.care import care_for_history, claims_job
 from danmpy.bootstrap.census import Census, CountedNetworks
 from danmpy.bootstrap.process import (
     Schema,
@@ -24,15 +24,17 @@ from danmpy.bootstrap.process import (
     serve_health,
     signals,
 )
-from danmpy.bootstrap.readers import open_cluster
+from danmpy.bootstrap.readers import dialect_rules, open_cluster, open_database
 from danmpy.clock import monotonic, wall_clock
 from danmpy.controller.admission import Admission, AdmissionSettings
+from danmpy.controller.admission_pods import PodRules
 from danmpy.controller.certificate_sources import (
     CertificateSource,
     FolderCertificates,
     SecretCertificates,
 )
 from danmpy.controller.facts import DatabaseFacts, LiveLookups
+from danmpy.controller.ipam_claims import LiveIpamClaims
 from danmpy.controller.living import LiveCluster
 from danmpy.controller.loops import Loop
 from danmpy.controller.ports import AdmissionPorts
@@ -41,7 +43,7 @@ from danmpy.controller.registration import Registration, keep_registration
 from danmpy.controller.webhook import SWITCH_INTERVAL_S, WebhookServer
 from danmpy.controller.webhook_service import WebhookService
 from danmpy.controller.writer import Writer
-from danmpy.db.engine import open_engine
+from danmpy.db.metrics import RetryMetrics
 from danmpy.errors import IntentError
 from danmpy.intent.cluster import ClusterSource
 from danmpy.ipam.audit import Audit
@@ -86,7 +88,7 @@ def run_controller(settings: Settings) -> int:
 
 def _start(settings: Settings, stop: threading.Event, stack: ExitStack) -> Census:
     """Start every part; `stack` stops them in reverse."""
-    engine = open_engine(settings.database_url)
+    engine = open_database(settings)
     stack.callback(engine.dispose)
     schema = Schema(settings)
     schema.prepare()
@@ -95,6 +97,7 @@ def _start(settings: Settings, stop: threading.Event, stack: ExitStack) -> Censu
     source = ClusterSource(client, pods=False, keep_status=True)
     census = Census(settings, source.read, stop)
     registry = CollectorRegistry()
+    RetryMetrics(engine, registry)
     networks = CountedNetworks(source, census)
     leader, loop = _loops(settings, client, engine, networks, registry, stack)
     webhook = _webhook(settings, client, engine, source, leader)
@@ -115,6 +118,7 @@ def _start(settings: Settings, stop: threading.Event, stack: ExitStack) -> Censu
                 every_s=min(RECLAIM_S, max(1.0, settings.ipam.reclaim_grace_seconds / 4)),
                 run=lambda: reclaimer.look(monotonic()),
             ),
+            claims_job(settings, engine, LiveIpamClaims(client), leader.leading),
         ]
     )
     upkeep.start()
@@ -211,7 +215,11 @@ def _webhook(
         AdmissionSettings(
             deny_pods=given.pods == "deny",
             namespace=settings.controller.namespace,
-            naming_scheme=settings.cni.naming_scheme,
+            pods=PodRules(
+                naming_scheme=settings.cni.naming_scheme,
+                dialects=dialect_rules(settings),
+                strict=settings.npwg.strict,
+            ),
         ),
     )
     certificates: CertificateSource = SecretCertificates(client, registration)

@@ -23,7 +23,8 @@ from danmpy.attach.ports import AttachPorts, AttachSettings
 from danmpy.attach.server import CniServer
 from danmpy.attach.upkeep import Job, LeaseSweeper, Sweeper, Upkeep
 from danmpy.attach.view import LiveView
-from danmpy.bootstrap.care import care_for_history
+from danmpy.bootstrap.adopting import adopt_running, awaited_file
+from danmpy.bootstrap.care import care_for_history, claims_job
 from danmpy.bootstrap.census import Census
 from danmpy.bootstrap.process import (
     Schema,
@@ -36,15 +37,20 @@ from danmpy.bootstrap.process import (
 from danmpy.bootstrap.readers import (
     JOURNAL_FOLDER,
     Source,
+    dialect_rules,
     make_netwatcher,
+    open_database,
     open_delegates,
+    open_devices,
     open_intent,
 )
+from danmpy.bootstrap.tending import RunningPods, tend
 from danmpy.clock import monotonic, wall_clock
-from danmpy.db.engine import open_engine
+from danmpy.db.metrics import RetryMetrics
 from danmpy.errors import UnavailableError
 from danmpy.intent.cluster import ClusterSource
 from danmpy.ipam.epoch import EpochStore
+from danmpy.ipam.ipamclaims import DeclaredClaims
 from danmpy.ipam.leases import LeaseStore
 from danmpy.ipam.nodereports import NodeReports
 from danmpy.ipam.reclaiming import LeaseEnder, RestSettings
@@ -90,7 +96,8 @@ def _start(
     journal = Journal(settings.state_dir / JOURNAL_FOLDER)
     journal.open()
     stack.callback(journal.close)
-    engine = open_engine(settings.database_url)
+    adopt_running(settings, journal)
+    engine = open_database(settings)
     stack.callback(engine.dispose)
     schema = Schema(settings)
     schema.prepare()
@@ -101,32 +108,29 @@ def _start(
     netwatcher = make_netwatcher(settings, engine, source, host, journal.read_all, mirrors.wake)
     first_look = threading.Event()
     census = Census(settings, source.read, stop)
-    view = LiveView(
-        source, netwatcher, lambda: _waits_for(source, first_look) or census.waits_for()
-    )
+    view = LiveView(source, netwatcher, lambda: _hindered_by(settings, source, first_look, census))
     fence, leases = _fenced(settings, engine, journal)
     registry = CollectorRegistry()
+    RetryMetrics(engine, registry)
     show_journal(journal, wall_clock, registry)
-    attacher = _attacher(settings, environ, MeasuredLeases(leases, registry), journal, view)
+    measured = MeasuredLeases(leases, registry)
+    attacher = _attacher(settings, environ, measured, journal, view, source)
     attacher.repair()
     stack.callback(netwatcher.close)
     _watch(source, netwatcher, stop, stack)
     _serve(settings, attacher, netwatcher, mirrors.attach_failed, registry, stack)
-    sweeper = Sweeper(journal=journal, source=source, detacher=attacher)
-    lost = _lease_sweeper(settings, engine, journal, source)
     ledger = Ledger(engine, wall_clock)
     _keep_up(
         stack,
         Job(name="schema", every_s=2.0, run=schema.prepare),
         Job(name="census", every_s=2.0, run=census.count),
         Job(name="fence", every_s=2.0, run=fence.look),
-        Job(name="repair", every_s=2.0, run=attacher.repair),
-        Job(name="sweep", every_s=15.0, run=lambda: sweeper.sweep(monotonic())),
-        Job(name="leases", every_s=30.0, run=lambda: lost and lost.sweep(monotonic())),
+        *_sweeping(settings, engine, journal, source, attacher),
         Job(name="seal", every_s=SEAL_S, run=lambda: ledger.seal(pause_s=SEAL_S)),
     )
     if settings.intent.source == "folder":  # of a cluster, its controllers have it
         care_for_history(settings, engine, registry, source.read, lambda: True, stack)
+        _keep_up(stack, claims_job(settings, engine, DeclaredClaims(source.read), lambda: True))
     else:
         _wait(lambda: source.read().complete, stop)
     census.count()
@@ -138,12 +142,21 @@ def _start(
         return census
     first_look.set()
     journal.listen(lambda: _attached_or_not(mirrors, netwatcher))
+    running = RunningPods(journal=journal, source=source, attacher=attacher, tell=mirrors.tell)
+    tend(settings, running, registry, stack)
     mirrors.start()
     stack.callback(mirrors.close)
     if why := _waits_for(source, first_look):
         _log.warning("pods cannot be attached yet", why=why)
     _log.info("ready", node=settings.node_name, socket=str(settings.socket))
     return census
+
+
+def _hindered_by(
+    settings: Settings, source: Source, first_look: threading.Event, census: Census
+) -> str:
+    """Why no pod is attached now; empty when pods are."""
+    return _waits_for(source, first_look) or census.waits_for() or awaited_file(settings)
 
 
 def _serve(
@@ -237,6 +250,19 @@ def _wait(condition: Callable[[], bool], stop: threading.Event) -> None:
         continue
 
 
+def _sweeping(
+    settings: Settings, engine: Engine, journal: Journal, source: Source, attacher: Attacher
+) -> tuple[Job, ...]:
+    """Who finishes what was left half done, and lets go of what nobody else would."""
+    sweeper = Sweeper(journal=journal, source=source, detacher=attacher)
+    lost = _lease_sweeper(settings, engine, journal, source)
+    return (
+        Job(name="repair", every_s=2.0, run=attacher.repair),
+        Job(name="sweep", every_s=15.0, run=lambda: sweeper.sweep(monotonic())),
+        Job(name="leases", every_s=30.0, run=lambda: lost and lost.sweep(monotonic())),
+    )
+
+
 def _lease_sweeper(
     settings: Settings, engine: Engine, journal: Journal, source: Source
 ) -> LeaseSweeper | None:
@@ -270,8 +296,10 @@ def _attacher(
     leases: MeasuredLeases,
     journal: Journal,
     view: LiveView,
+    source: Source,
 ) -> Attacher:
     delegates = open_delegates(settings)
+    devices = open_devices(settings, source)
     fault = environ.get(FAULT_VARIABLE, "")
     fault_point = faults.die_at(fault) if fault else faults.no_faults
     return Attacher(
@@ -279,15 +307,18 @@ def _attacher(
             node_name=settings.node_name,
             naming_scheme=settings.cni.naming_scheme,
             conf_dir=settings.cni.conf_dir,
+            rules=dialect_rules(settings),
+            strict=settings.npwg.strict,
         ),
         AttachPorts(
             view=view,
             leases=leases,
             delegates=delegates,
-            builder=PodBuilder(delegates, fault_point),
+            builder=PodBuilder(delegates, fault_point, devices.info),
             journal=journal,
             clock=wall_clock,
             faults=fault_point,
+            devices=devices,
         ),
     )
 

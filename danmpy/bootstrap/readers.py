@@ -9,7 +9,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from danmpy.attach.delegates import Delegates
+from danmpy.api.dialects.rules import DialectRules
+from danmpy.attach.delegates.calling import Delegates
+from danmpy.attach.devices.claim_reader import ClaimReader
+from danmpy.attach.devices.info import DeviceInfoFiles
+from danmpy.attach.devices.sources import NodeDevices
 from danmpy.attach.journal import AttachmentRecord, devices_in_use, read_records
 from danmpy.clock import wall_clock
 from danmpy.db import migrate
@@ -22,6 +26,7 @@ from danmpy.ipam.adopting import Adopter
 from danmpy.ipam.anchors import Anchor
 from danmpy.ipam.audit import Audit
 from danmpy.ipam.epoch import EpochStore
+from danmpy.ipam.exporting import PruneExport
 from danmpy.ipam.findings import Finding
 from danmpy.ipam.invariants import violations
 from danmpy.ipam.leases import LeaseStore
@@ -33,6 +38,7 @@ from danmpy.ipam.segments import Assignments, RecordedSegments, SegmentStore
 from danmpy.ipam.verifying import LedgerFinding
 from danmpy.kernel.links import HostLinks
 from danmpy.kube.client import KubeClient, open_client
+from danmpy.kubelet.podresources import PodResources
 from danmpy.netwatcher.loop import Netwatcher, WatchPorts, WatchSettings
 from danmpy.netwatcher.mirror import Mirror, Refusal, read_refusals
 from danmpy.netwatcher.values import Flooding, LookReport
@@ -96,8 +102,19 @@ def open_epochs(settings: Settings) -> EpochStore:
 
 def open_retention(settings: Settings) -> Retention:
     """For how long history is kept. Raises StoreError as `open_audit`."""
-    days = settings.ipam.retention_days
-    return Retention(_ready_engine(settings), wall_clock, days, settings.node_name)
+    return make_retention(settings, _ready_engine(settings))
+
+
+def make_retention(settings: Settings, engine: Engine) -> Retention:
+    """As `open_retention`, on an engine that is open."""
+    folder = settings.ipam.export_before_prune
+    return Retention(
+        engine,
+        wall_clock,
+        settings.ipam.retention_days,
+        settings.node_name,
+        None if folder is None else PruneExport(folder),
+    )
 
 
 def open_samples(settings: Settings) -> UsageSamples:
@@ -139,11 +156,39 @@ def find_violations(settings: Settings) -> tuple[Finding, ...]:
     return violations(_ready_engine(settings))
 
 
+def dialect_rules(settings: Settings) -> DialectRules:
+    """What the cluster decides about the words in which pods ask."""
+    npwg = settings.npwg
+    return DialectRules(
+        default_network=npwg.default_network,
+        more_networks=npwg.more_networks,
+        system_namespaces=frozenset(npwg.system_namespaces),
+        system_namespace=npwg.system_namespace,
+        namespace_isolation=npwg.namespace_isolation,
+        global_namespaces=frozenset(npwg.global_namespaces),
+    )
+
+
 def open_delegates(settings: Settings) -> Delegates:
     """The delegate plugins of this node."""
     # Our own variables may hold the database's password: no other program's business.
     environ = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
-    return Delegates(settings.cni.conf_dir, settings.cni.bin_dirs, environ=environ)
+    cni = settings.cni
+    return Delegates(cni.conf_dir, cni.bin_dirs, environ=environ, strict=settings.npwg.strict)
+
+
+def open_devices(settings: Settings, source: Source) -> NodeDevices:
+    """The devices that pods of this node are given; nothing is asked of anybody yet."""
+    claims = (
+        ClaimReader(source.client, settings.node_name)
+        if isinstance(source, ClusterSource)
+        else None
+    )
+    return NodeDevices(
+        PodResources(settings.devices.pod_resources_socket),
+        claims,
+        info=DeviceInfoFiles(settings.devices.info_dir),
+    )
 
 
 def read_attachments(settings: Settings) -> tuple[AttachmentRecord, ...]:
@@ -159,7 +204,7 @@ def open_netwatcher(
 
     What the `attachments` stand on is kept.
     """
-    engine = open_engine(settings.database_url)
+    engine = open_database(settings)
     host = HostLinks()
     try:
         source = open_intent(settings, pods=False)
@@ -178,8 +223,18 @@ def open_refusals(settings: Settings) -> Mapping[str, Refusal]:
     return read_refusals(settings.state_dir / REFUSALS_FILE)
 
 
+def open_database(settings: Settings) -> Engine:
+    """The database; nothing is connected yet.
+
+    Raises:
+        StoreError: the URL is no database that danmpy can use.
+    """
+    given = settings.database
+    return open_engine(settings.database_url, prepare=given.prepare, pool_size=given.pool_size)
+
+
 def _ready_engine(settings: Settings) -> Engine:
-    engine = open_engine(settings.database_url)
+    engine = open_database(settings)
     migrate.require_current(engine)
     return engine
 

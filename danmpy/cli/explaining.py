@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, Final
 
 from danmpy.api.dialects.danm import parse_claim
 from danmpy.api.dialects.reading import read_pod
+from danmpy.api.dialects.rules import more_asks, primary_ask
 from danmpy.api.profile_rules import quotas_for
 from danmpy.api.specs import (
     AddressAsk,
@@ -17,15 +16,16 @@ from danmpy.api.specs import (
     NetworkSpec,
     PodSpec,
 )
-from danmpy.attach.delegates import Delegates
+from danmpy.attach.deciding.ipam_claims import require_ipam_claims
+from danmpy.attach.deciding.resolve import ResolveContext, examine, resolve
+from danmpy.attach.delegates.calling import Delegates
 from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
 from danmpy.attach.observe import read_facts
-from danmpy.attach.plan import differences
+from danmpy.attach.plan import differences, stand_ins
 from danmpy.attach.ports import NetworkView
-from danmpy.attach.resolve import ResolveContext, examine, resolve
-from danmpy.attach.values import Backend, InterfaceSpec, IPInterface
+from danmpy.attach.values import Backend, InterfaceSpec
 from danmpy.attach.view import LiveView
-from danmpy.bootstrap.readers import open_delegates, read_attachments
+from danmpy.bootstrap.readers import dialect_rules, open_delegates, read_attachments
 from danmpy.cli.explanations import Decided, Explanation, Still, Trouble
 from danmpy.cli.looks import Look
 from danmpy.cli.reasons import bare_item, future_routes, reasons
@@ -73,8 +73,9 @@ class Investigation:
         self.leases = self._leases(pod)
         if pod is None and not records and not self.leases:
             return self._ended()
-        decided = self._decide(pod) if pod else Decided()
         attached = [record for record in records if record.phase is Phase.ATTACHED]
+        has_primary = all(record.has_primary for record in attached)
+        decided = self._decide(pod, has_primary=has_primary) if pod else Decided()
         for record in records:
             if record.phase is not Phase.ATTACHED:
                 self.trouble(
@@ -159,11 +160,13 @@ class Investigation:
 
     # What it declares
 
-    def _decide(self, pod: PodSpec) -> Decided:
+    def _decide(self, pod: PodSpec, *, has_primary: bool) -> Decided:
         try:
             parse_claim(pod)
-            asks = read_pod(pod).interfaces
-            view = self._view().read_networks(self.look.intent)
+            rules = dialect_rules(self.settings)
+            asks = read_pod(pod, rules, has_primary=has_primary)
+            keys = [key for ask in asks.interfaces for key in ask.candidates]
+            view = self._view().read_networks(self.look.intent, keys)
         except DanmpyError as error:
             return Decided(problems=(Trouble.of(error),))
         quotas = quotas_for(self.look.intent.tenant_configs, pod.namespace)
@@ -174,8 +177,20 @@ class Investigation:
             conf_names=open_delegates(self.settings).conf_names(),
             conf_dir=str(self.settings.cni.conf_dir),
             rejected=view.refused,
+            has_primary=has_primary,
+            strict=self.settings.npwg.strict,
         )
-        return _decided(pod, asks, view, context)
+        decided = _decided(pod, asks.interfaces, view, context)
+        try:
+            require_ipam_claims(pod, decided.specs, self.look.intent.ipam_claims)
+        except DanmpyError as error:
+            decided = replace(decided, problems=(*decided.problems, Trouble.of(error)))
+        given = (primary_ask(rules, pod.namespace), *more_asks(rules, pod.namespace))
+        return replace(
+            decided,
+            dialect=asks.dialect,
+            given=tuple(ask for ask in asks.interfaces if replace(ask, name=None) in given),
+        )
 
     def _view(self) -> LiveView:
         """The view that ADD has, on what was looked at."""
@@ -411,7 +426,14 @@ class Investigation:
             "addresses": [],
             "routes": [],
             "rules": [],
-            "reasons": list(reasons(spec, decided.ask_of(spec), self.settings.cni.naming_scheme)),
+            "reasons": list(
+                reasons(
+                    spec,
+                    decided.ask_of(spec),
+                    self.settings.cni.naming_scheme,
+                    decided.dialect,
+                )
+            ),
         }
 
 
@@ -441,15 +463,8 @@ def _try_delegate(delegates: Delegates, spec: InterfaceSpec) -> None:
     Raises:
         DanmpyError: as `Delegates.render`.
     """
-    addresses = []
-    for family, ask in ((4, spec.ip), (6, spec.ip6)):
-        pool = spec.network.pool(4 if family == 4 else 6)
-        if pool is not None and ask.is_leased:
-            address = ask.address or pool.address(pool.first)
-            make: Callable[[Any], IPInterface] = IPv4Interface if family == 4 else IPv6Interface
-            addresses.append(make((address, pool.subnet.prefixlen)))
-    owned = tuple(addresses) if spec.owns_addresses else None
-    delegates.render(spec.network, addresses=owned, mac=spec.mac)
+    owned = stand_ins(spec) if spec.owns_addresses else None
+    delegates.render(spec.network, addresses=owned, mac=spec.mac, ask=spec.plugin)
 
 
 def _free(audit: Audit, network: NetworkSpec, family: Family) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from danmpy.api.specs import InterfaceAsk, PodSpec
+from danmpy.api.specs import Dialect, InterfaceAsk, PodSpec
 from danmpy.attach.values import InterfaceSpec
 from danmpy.errors import DanmpyError
 from danmpy.intent.values import Intent
@@ -94,13 +94,18 @@ class Still:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """What the rules make of the declaration: complete `specs`, or what of them is possible."""
+    """What the rules make of the declaration: complete `specs`, or what of them is possible.
 
+    `given` are the asks that are not the pod's own: networks that the cluster gives to every pod.
+    """
+
+    dialect: Dialect = Dialect.DANM
     asks: tuple[InterfaceAsk, ...] = ()
+    given: tuple[InterfaceAsk, ...] = ()
     specs: tuple[InterfaceSpec, ...] = ()
     problems: tuple[Trouble, ...] = ()
 
     def ask_of(self, spec: InterfaceSpec) -> InterfaceAsk | None:
-        """The entry behind an interface; None for the default network of a pod that asks none."""
+        """The entry behind an interface; None for a network that the pod did not ask for."""
         ask = self.asks[spec.index] if self.asks else None
-        return None if ask is None or ask.others else ask
+        return None if ask is None or ask in self.given else ask

@@ -12,7 +12,9 @@ import typer
 from danmpy import __version__
 from danmpy.cli import (
     admin,
+    adopting,
     audit,
+    converting,
     diff,
     epoch,
     explain,
@@ -36,6 +38,12 @@ app = typer.Typer(
 _audit = typer.Typer(name="audit", help="Who held which address, when.", no_args_is_help=True)
 _import = typer.Typer(
     name="import", help="Take over addresses from other tools.", no_args_is_help=True
+)
+_convert = typer.Typer(
+    name="convert", help="Make danmpy's configuration of another tool's.", no_args_is_help=True
+)
+_adopt = typer.Typer(
+    name="adopt", help="Take over pods that another tool attached.", no_args_is_help=True
 )
 _retention = typer.Typer(
     name="retention", help="How long the history of a namespace is kept.", no_args_is_help=True
@@ -80,6 +88,8 @@ app.command("reservations")(reserve.reservations)
 app.command("release")(reserve.release)
 app.add_typer(_audit)
 app.add_typer(_import)
+app.add_typer(_convert)
+app.add_typer(_adopt)
 app.add_typer(_retention)
 app.add_typer(_hold)
 app.add_typer(_db)
@@ -98,6 +108,9 @@ _audit.command("prune")(retention.prune)
 _import.command("danm")(importing.danm)
 _import.command("whereabouts")(importing.whereabouts)
 _import.command("host-local")(importing.host_local)
+
+_convert.command("multus")(converting.multus)
+_adopt.command("multus")(adopting.multus)
 
 _retention.command("set")(retention.set_days)
 _retention.command("unset")(retention.unset)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from danmpy.api.specs import AddressMode, Family, InterfaceAsk, NetworkKind
+from danmpy.api.specs import AddressMode, Dialect, Family, InterfaceAsk, NetworkKind, NetworkSpec
+from danmpy.attach.deciding.routing import default_routes
 from danmpy.attach.journal import LinkRecord
-from danmpy.attach.plan import default_of
 from danmpy.attach.values import Backend, InterfaceSpec
 from danmpy.ipam.pools import layout
 from danmpy.kernel.podlinks import RT_TABLE_MAIN
@@ -18,12 +18,24 @@ _REFERENCE: Final[Mapping[NetworkKind, str]] = {
     NetworkKind.TENANT: "tenantNetwork",
     NetworkKind.CLUSTER: "clusterNetwork",
 }
+_BY_PLACE: Final[Mapping[Dialect, str]] = {Dialect.NPWG: "net", Dialect.GENIE: "eth"}
+_DIALECT: Final[Mapping[Dialect, str]] = {
+    Dialect.NPWG: "the Network Plumbing Working Group",
+    Dialect.GENIE: "CNI-Genie",
+    Dialect.KNITTER: "Knitter",
+    Dialect.SILENT: "the cluster",
+}
 
 
-def reasons(spec: InterfaceSpec, ask: InterfaceAsk | None, scheme: str) -> Iterator[str]:
-    """One sentence a decision; `ask` is None for the default network."""
-    yield _why_asked(spec, ask)
-    yield _why_named(spec, ask, scheme)
+def reasons(
+    spec: InterfaceSpec,
+    ask: InterfaceAsk | None,
+    scheme: str,
+    dialect: Dialect = Dialect.DANM,
+) -> Iterator[str]:
+    """One sentence a decision; `ask` is None for a network that the cluster gives."""
+    yield _why_asked(spec, ask, dialect)
+    yield _why_named(spec, ask, scheme, dialect)
     yield _why_device(spec)
     for family in FAMILIES:
         if reason := why_address(spec, family):
@@ -52,8 +64,8 @@ def why_address(spec: InterfaceSpec, family: Family) -> str:
 def future_routes(spec: InterfaceSpec) -> list[dict[str, Any]]:
     """The routes that an interface will have, default routes first."""
     defaults = [
-        {"destination": default_of(gateway), "gateway": str(gateway), "table": RT_TABLE_MAIN}
-        for gateway in spec.default_gateways
+        {"destination": route.destination, "gateway": route.gateway, "table": RT_TABLE_MAIN}
+        for route in default_routes(spec.default_gateways)
     ]
     main = [
         {"destination": str(r.destination), "gateway": str(r.gateway), "table": RT_TABLE_MAIN}
@@ -88,9 +100,17 @@ def bare_item(link: LinkRecord) -> dict[str, Any]:
     }
 
 
-def _why_asked(spec: InterfaceSpec, ask: InterfaceAsk | None) -> str:
+def _why_asked(spec: InterfaceSpec, ask: InterfaceAsk | None, dialect: Dialect) -> str:
+    if ask is None and spec.index:
+        return "npwg.more_networks gives this network to every pod"
+    if ask is None and dialect in {Dialect.NPWG, Dialect.KNITTER}:
+        return "the default network comes first, and the pod names no other for its place"
     if ask is None:
         return "the pod declares no interfaces, so it gets the default network"
+    if dialect is not Dialect.DANM:
+        key = ask.network
+        name = f"{key.namespace}/{key.name}" if key.namespace else key.name
+        return f"the pod names {name} in the words of {_DIALECT[dialect]}, {_meant(spec, ask)}"
     words = [f"{_REFERENCE[ask.network.kind]} {ask.network.name}"]
     for name, each in (("ip", ask.ip), ("ip6", ask.ip6)):
         if each.mode is not AddressMode.ABSENT:
@@ -98,10 +118,17 @@ def _why_asked(spec: InterfaceSpec, ask: InterfaceAsk | None) -> str:
     return f"entry {spec.index} of the annotation asks {', '.join(words)}"
 
 
-def _why_named(spec: InterfaceSpec, ask: InterfaceAsk | None, scheme: str) -> str:
+def _meant(spec: InterfaceSpec, ask: InterfaceAsk) -> str:
+    if not ask.network.is_object:
+        return "which is a CNI configuration of this node"
+    return f"which is {spec.network.key}"
+
+
+def _why_named(spec: InterfaceSpec, ask: InterfaceAsk | None, scheme: str, dialect: Dialect) -> str:
     prefix = spec.network.container_prefix
     if ask is not None and ask.name:
-        return f"the entry names it {spec.name}"
+        by_place = _BY_PLACE.get(dialect, "") + str(spec.index) == spec.name
+        return f"named by position {spec.index}" if by_place else f"the entry names it {spec.name}"
     if spec.index == 0:
         return "the first interface is always eth0"
     if scheme and prefix:
@@ -113,8 +140,11 @@ def _why_named(spec: InterfaceSpec, ask: InterfaceAsk | None, scheme: str) -> st
 
 def _why_device(spec: InterfaceSpec) -> str:
     network = spec.network
+    if pool := network.device_pool:
+        return f"on the next device of {pool} that the pod was given{_on_vlan(network)}"
     if spec.backend is Backend.DELEGATE:
-        return f"made by the CNI configuration {spec.delegate_conf} of this node"
+        file = f"{spec.delegate_conf} of this node"
+        return f"made by the CNI configuration {f'in {network.key}' if network.conf else file}"
     if network.segment is not None:
         segment = network.segment
         wire = f"{segment.kind} {segment.id} on {segment.parent}"
@@ -124,6 +154,10 @@ def _why_device(spec: InterfaceSpec) -> str:
     if spec.backend is Backend.BRIDGE:
         return "a bridge of this network's own, on this node only"
     return f"directly on {network.host_device}, without VLAN or VXLAN"
+
+
+def _on_vlan(network: NetworkSpec) -> str:
+    return f", with {network.segment.kind} {network.segment.id}" if network.segment else ""
 
 
 def _why_mac(spec: InterfaceSpec, ask: InterfaceAsk | None) -> list[str]:

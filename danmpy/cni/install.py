@@ -37,6 +37,11 @@ SYSTEM_PYTHON: Final = Path("/usr/bin/python3")
 NATIVE_PROGRAM: Final = Path(__file__).parent / "native" / PLUGIN_NAME
 """Made by the build of the package, where it can."""
 
+CAPABILITIES: Final = ("bandwidth", "dns", "portMappings")
+"""What runtimes offer on behalf of a pod (CNI conventions: dynamic plugin capabilities), and pass
+on only to a plugin that declares it. It goes to the pod's default network.
+"""
+
 _PLUGIN_MODE: Final = 0o755
 _CONFLIST_MODE: Final = 0o644
 _SHEBANG_MAX: Final = 127
@@ -183,7 +188,10 @@ def render_plugin(python: Path) -> bytes:
 def render_conflist(socket: str) -> bytes:
     """The configuration list. ``cniVersion`` is what runtimes before CNI 1.1.0 read; newer ones
     take the highest of ``cniVersions`` that they know, and with it STATUS and GC."""
-    plugin = {"type": PLUGIN_NAME}
+    plugin: dict[str, object] = {
+        "type": PLUGIN_NAME,
+        "capabilities": dict.fromkeys(CAPABILITIES, True),
+    }
     if socket != DEFAULT_SOCKET:
         plugin["socket"] = socket
     document = {

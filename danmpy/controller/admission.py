@@ -14,10 +14,12 @@ from typing import Any, Final
 
 import structlog
 
-from danmpy.api.specs import DANM_KINDS
+from danmpy.api.nads import GROUP as NAD_GROUP
+from danmpy.api.specs import DANM_KINDS, NetworkKind
 from danmpy.controller.admission_configs import judge_config_review
+from danmpy.controller.admission_nads import judge_nad_review
 from danmpy.controller.admission_networks import judge_network_review
-from danmpy.controller.admission_pods import judge_pod_review
+from danmpy.controller.admission_pods import USUAL, PodRules, judge_pod_review
 from danmpy.controller.ports import AdmissionPorts
 from danmpy.controller.reviews import Operation, Review, Verdict, parse_review, render_answer
 from danmpy.errors import ClusterError, StoreError
@@ -34,11 +36,11 @@ _ASKED_WITHOUT_DATABASE: Final = frozenset({"Pod"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionSettings:
     """`deny_pods`: refuse pods that cannot work; else they are only warned about. `namespace` is
-    danmpy's own. `naming_scheme` is what the nodes have in ``cni.naming_scheme``."""
+    danmpy's own. `pods` are the rules by which the nodes attach them."""
 
     deny_pods: bool = True
     namespace: str = "danmpy"
-    naming_scheme: str = ""
+    pods: PodRules = USUAL
 
 
 class Admission:
@@ -50,6 +52,7 @@ class Admission:
         self._judges: Mapping[tuple[str, str], Callable[[Review], Verdict]] = {
             **{("danm.k8s.io", str(kind)): self._judge_network for kind in DANM_KINDS},
             ("danm.k8s.io", "TenantConfig"): self._judge_config,
+            (NAD_GROUP, str(NetworkKind.NAD)): self._judge_nad,
             ("", "Pod"): self._judge_pod,
         }
 
@@ -98,13 +101,16 @@ class Admission:
     def _judge_network(self, review: Review) -> Verdict:
         return judge_network_review(review, self._ports)
 
+    def _judge_nad(self, review: Review) -> Verdict:
+        return judge_nad_review(review, self._ports)
+
     def _judge_config(self, review: Review) -> Verdict:
         return judge_config_review(review, self._ports)
 
     def _judge_pod(self, review: Review) -> Verdict:
         if review.namespace in {HEALING_NAMESPACE, self._settings.namespace}:
             return Verdict()
-        verdict = judge_pod_review(review, self._ports, self._settings.naming_scheme)
+        verdict = judge_pod_review(review, self._ports, self._settings.pods)
         return verdict if self._settings.deny_pods else verdict.as_warnings()
 
 

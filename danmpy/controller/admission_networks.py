@@ -73,7 +73,7 @@ def _judge_new(key: NetworkKey, manifest: Object, ports: AdmissionPorts) -> Verd
     if key.kind is NetworkKind.TENANT:
         verdict = _judge_tenant_place(placed, ports)
     else:
-        verdict = _judge_segment(placed, ports)
+        verdict = judge_segment(placed, ports)
     conflicts = (*verdict.conflicts, *_judge_quota(key, ports))
     change = _Change(key=key, old=None, new=judge_network(key, "", manifest).network)
     if change.new is not None:
@@ -88,7 +88,10 @@ def _judge_quota(key: NetworkKey, ports: AdmissionPorts) -> Iterator[Finding]:
     others = {
         other
         for other in (*intent.networks, *intent.rejected)
-        if key.namespace and other.namespace == key.namespace and other != key
+        if key.namespace
+        and other.namespace == key.namespace
+        and other.kind is not NetworkKind.NAD
+        and other != key
     }
     known = intent.tenant_configs
     if not _is_full(known, key, len(others)):
@@ -128,7 +131,7 @@ def _judge_change(key: NetworkKey, old: Object, new: Object, ports: AdmissionPor
         placed = judge_network(key, "", _only_place(key.kind, new)).network
         was = judge_network(key, "", _only_place(key.kind, old)).network
         if placed and placed.segment != (was and was.segment):
-            moved = _judge_segment(placed, ports)
+            moved = judge_segment(placed, ports)
             conflicts = verdict.conflicts + moved.conflicts
             verdict = replace(verdict, conflicts=conflicts, warnings=moved.warnings)
     ignored = (f"{field}: {IGNORED_BITMAP}" for field in bitmaps_of(new))
@@ -218,14 +221,22 @@ def _size(segment: SegmentKey, configs: Sequence[TenantConfigSpec]) -> int:
     )
 
 
-def _judge_segment(spec: NetworkSpec, ports: AdmissionPorts) -> Verdict:
-    """The wire that a ClusterNetwork or DanmNet names: no tenant may have it."""
+def judge_segment(spec: NetworkSpec, ports: AdmissionPorts, *, field: str = "") -> Verdict:
+    """The wire that a network names which is no TenantNetwork: no tenant may have it. `field` is
+    where it is named.
+
+    Raises:
+        StoreError: the database cannot be asked.
+    """
     if spec.segment is None:
         return Verdict()
-    field = f"{OPTIONS}.{spec.segment.kind}"
+    field = field or f"{OPTIONS}.{spec.segment.kind}"
     owners = ports.facts.owners(spec.segment.kind, spec.segment.id)
     holdings = {holding.network: holding for holding in owners}
-    if problem := _choose(spec, (), Stored(holdings=holdings)).problems.get(spec.key):
+    networks = {**_cluster_networks(spec, ports), spec.key: spec}
+    wanted = Wanted(networks=networks, tenant_configs=(), complete=False)
+    assignments = choose(wanted, Stored(holdings=holdings), 0).assignments
+    if problem := assignments.problems.get(spec.key):
         return Verdict(conflicts=(_finding(field, problem),))
     if is_offered(spec.segment, ports.wishes.read().tenant_configs):
         found = Finding(
@@ -237,6 +248,14 @@ def _judge_segment(spec: NetworkSpec, ports: AdmissionPorts) -> Verdict:
         )
         return Verdict(warnings=(told_finding(found),))
     return Verdict()
+
+
+def _cluster_networks(spec: NetworkSpec, ports: AdmissionPorts) -> dict[NetworkKey, NetworkSpec]:
+    """Those that may have a say about the wire of a NetworkAttachmentDefinition."""
+    if spec.key.kind is not NetworkKind.NAD:
+        return {}
+    networks = ports.wishes.read().networks
+    return {key: each for key, each in networks.items() if key.kind is NetworkKind.CLUSTER}
 
 
 def _choose(

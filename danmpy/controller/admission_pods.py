@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from danmpy.api.dialects.danm import parse_claim
-from danmpy.api.dialects.keys import ANNOTATIONS, INTERFACES, INTERFACES_NEW, NPWG_NETWORKS
+from danmpy.api.dialects.keys import ANNOTATIONS, ASKING, INTERFACES, INTERFACES_NEW
 from danmpy.api.dialects.reading import read_pod
+from danmpy.api.dialects.rules import NO_RULES, DialectRules, more_asks, primary_ask
 from danmpy.api.findings import Finding
 from danmpy.api.profile_rules import quotas_for
 from danmpy.api.specs import InterfaceAsk, NetworkKey, NetworkKind, NetworkSpec, PodSpec
-from danmpy.attach.resolve import ResolveContext, examine, resolve
+from danmpy.attach.deciding.resolve import ResolveContext, examine, resolve
 from danmpy.controller.lookups import newest_network
 from danmpy.controller.ports import AdmissionPorts
 from danmpy.controller.reviews import Operation, Review, Verdict
@@ -34,13 +35,25 @@ _ANY_DEVICE: Final = "any"
 """Stands for the host device that a network will have on a node."""
 
 
-def judge_pod_review(review: Review, ports: AdmissionPorts, naming_scheme: str = "") -> Verdict:
-    """What is to be said of this new pod; `naming_scheme` as in `ResolveContext`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodRules:
+    """What the nodes decide by besides pods and networks (`ResolveContext`, `DialectRules`)."""
+
+    naming_scheme: str = ""
+    dialects: DialectRules = NO_RULES
+    strict: bool = True
+
+
+USUAL: Final = PodRules()
+
+
+def judge_pod_review(review: Review, ports: AdmissionPorts, rules: PodRules) -> Verdict:
+    """What is to be said of this new pod."""
     if review.operation is not Operation.CREATE or review.new is None:
         return Verdict()
     metadata = _mapping(review.new.get("metadata"))
     annotations = _mapping(metadata.get("annotations"))
-    declared = [key for key in (INTERFACES, INTERFACES_NEW, NPWG_NETWORKS) if key in annotations]
+    declared = [key for key in ASKING if key in annotations]
     if not declared or _mapping(review.new.get("spec")).get("hostNetwork") is True:
         return Verdict()
     pod = PodSpec(
@@ -48,9 +61,9 @@ def judge_pod_review(review: Review, ports: AdmissionPorts, naming_scheme: str =
         name=review.name,
         annotations={key: str(annotations[key]) for key in ANNOTATIONS if key in annotations},
     )
-    verdict = _judge(pod, _Place(annotation=declared[0], scheme=naming_scheme), ports)
+    verdict = _judge(pod, _Place(annotation=declared[0], rules=rules), ports)
     # Without ours it may be meant for another plugin, which then attaches the pod and not we.
-    others = declared[0] == NPWG_NETWORKS
+    others = declared[0] not in {INTERFACES, INTERFACES_NEW}
     return verdict.as_warnings() if others or MIRROR in annotations else verdict
 
 
@@ -64,12 +77,12 @@ class _Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """What is blamed: an annotation. `scheme` is how interfaces are named, and `limit` how many
-    there may be (`ResolveContext`).
+    """What is blamed: an annotation. `limit` is how many interfaces there may be
+    (`ResolveContext`).
     """
 
     annotation: str
-    scheme: str
+    rules: PodRules
     limit: int | None = None
 
     @property
@@ -83,73 +96,89 @@ class _Place:
 
 
 def _judge(pod: PodSpec, place: _Place, ports: AdmissionPorts) -> Verdict:
+    dialects = place.rules.dialects
     try:
         parse_claim(pod)
-        asks = read_pod(pod).interfaces
+        asks = read_pod(pod, dialects).interfaces
     except IntentError as error:
         return Verdict(invalid=(place.finding(error),))
-    if not asks or asks[0].others:
-        return Verdict()  # a default network, or none: the node's to say
+    given = (primary_ask(dialects, pod.namespace), *more_asks(dialects, pod.namespace))
+    named = tuple(ask for ask in asks if replace(ask, name=None) not in given)
+    if not named:
+        return Verdict()  # what the cluster gives to every pod is the node's to say
     intent = ports.wishes.read()
     quotas = quotas_for(intent.tenant_configs, pod.namespace)
     place = replace(place, limit=quotas.interfaces_per_pod)
     unsure = {key: problems[0].message for key, problems in intent.rejected.items() if problems}
     known = _Known(networks=intent.networks, unsure=unsure)
-    verdict = _judge_asks(pod, asks, known, place)
+    verdict = _judge_asks(pod, asks, known, place, named)
     if verdict.allowed:
         return verdict
     # The cache may be late.
-    return _judge_asks(pod, asks, _newest(asks, known, ports), place)
+    return _judge_asks(pod, asks, _newest(named, known, ports), place, named)
 
 
 def _judge_asks(
-    pod: PodSpec, asks: tuple[InterfaceAsk, ...], known: _Known, place: _Place
+    pod: PodSpec,
+    asks: tuple[InterfaceAsk, ...],
+    known: _Known,
+    place: _Place,
+    named: tuple[InterfaceAsk, ...],
 ) -> Verdict:
-    sure = tuple(ask for ask in asks if ask.network not in known.unsure)
-    networks = dict(known.networks)
-    for ask in sure:
-        if ask.network in networks:
-            networks[ask.network] = _as_on_a_node(known.networks[ask.network])
+    """Only those that the pod has `named` itself are judged, as far as they can be."""
+    found = [_found(ask, known) for ask in asks]
+    judged = [
+        ask in named and key not in known.unsure for ask, key in zip(asks, found, strict=True)
+    ]
+    networks = {key: _as_on_a_node(network) for key, network in known.networks.items()}
     context = ResolveContext(
         container_id="",
-        naming_scheme=place.scheme,
+        naming_scheme=place.rules.naming_scheme,
         interface_limit=place.limit,
+        strict=place.rules.strict,
         # Which delegates a node has is not known here: every one counts as there.
-        conf_names=frozenset(
-            networks[ask.network].network_id for ask in sure if ask.network in networks
-        ),
+        conf_names=frozenset(networks[key].network_id for key in found if key in networks),
     )
     problems = [
         result
-        for ask, result in zip(asks, examine(pod, asks, networks, context), strict=True)
-        if isinstance(result, DanmpyError) and ask.network not in known.unsure
+        for result, sure in zip(examine(pod, asks, networks, context), judged, strict=True)
+        if isinstance(result, DanmpyError) and sure
     ]
-    if not problems and len(sure) == len(asks):
+    if not problems and all(judged):
         try:
             resolve(pod, asks, networks, context)
         except DanmpyError as error:
             problems = [error]
+    unsure = {key for key in found if key is not None and key in known.unsure}
     return Verdict(
         invalid=tuple(map(place.finding, problems)),
         warnings=tuple(
-            f"{place.path}: {key} cannot be used now: {known.unsure[key]}"
-            for key in sorted({ask.network for ask in asks} & known.unsure.keys())
+            f"{place.path}: {key} cannot be used now: {known.unsure[key]}" for key in sorted(unsure)
         ),
     )
+
+
+def _found(ask: InterfaceAsk, known: _Known) -> NetworkKey | None:
+    """The network that it will be on, as far as that is known."""
+    exists = known.networks.keys() | known.unsure.keys()
+    return next((key for key in ask.candidates if key in exists or not key.is_object), None)
 
 
 def _as_on_a_node(network: NetworkSpec) -> NetworkSpec:
     """`network` with what only a node or an assignment gives: here it counts as given."""
     given = network.key.kind is NetworkKind.TENANT or network.device_pool
     device = network.host_device or (_ANY_DEVICE if given else "")
-    backend = "macvlan" if network.backend == "sriov" else network.backend
-    return replace(network, backend=backend, host_device=device)
+    return replace(network, host_device=device)
 
 
 def _newest(asks: Sequence[InterfaceAsk], known: _Known, ports: AdmissionPorts) -> _Known:
     """`known`, with the networks of `asks` as the API server has them in this moment."""
     networks, unsure = dict(known.networks), dict(known.unsure)
-    wanted = sorted({ask.network for ask in asks}, key=lambda key: (key in networks, key))
+    firsts = {ask.network for ask in asks}
+    wanted = sorted(
+        {key for ask in asks for key in ask.candidates if key.is_object},
+        key=lambda key: (key in networks, key not in firsts, key),
+    )
     for key in wanted[:_LOOKUPS_MAX]:
         networks.pop(key, None)
         unsure.pop(key, None)

@@ -17,7 +17,7 @@ import yaml
 from danmpy.controller.admission import HEALING_NAMESPACE
 from danmpy.kube.client import KubeClient
 from danmpy.kube.errors import MissingError
-from danmpy.kube.resources import WEBHOOKS
+from danmpy.kube.resources import NADS, WEBHOOKS
 
 PATH: Final = "/admit"
 """Where reviews are answered."""
@@ -34,8 +34,9 @@ not label namespaces with their names, so there it is the only way to leave one 
 
 _NETWORKS: Final = "networks.danm.k8s.io"
 _CONFIGS: Final = "tenantconfigs.danm.k8s.io"
+_NADS: Final = "net-attach-defs.danm.k8s.io"
 _PODS: Final = "pods.danm.k8s.io"
-_OWN: Final = frozenset({_NETWORKS, _CONFIGS, _PODS})
+_OWN: Final = frozenset({_NETWORKS, _CONFIGS, _NADS, _PODS})
 
 _LABELS: Final = {
     "app.kubernetes.io/name": "danmpy",
@@ -58,7 +59,8 @@ def render_registration(registration: Registration) -> dict[str, Any]:
     """The manifest, without a certificate.
 
     Networks and TenantConfigs fail closed: an object that no rule has seen would be refused by the
-    nodes later, where nobody looks. Pods fail open: nodes judge them again.
+    nodes later, where nobody looks. Pods fail open: nodes judge them again. So do
+    NetworkAttachmentDefinitions: most of them are other plugins', and none of those waits for us.
     """
     danm = "danm.k8s.io"
     networks = ["tenantnetworks", "clusternetworks", "danmnets"]
@@ -77,6 +79,8 @@ def render_registration(registration: Registration) -> dict[str, Any]:
         "webhooks": [
             _webhook(registration, _NETWORKS, "Fail") | _rule(danm, networks, every),
             _webhook(registration, _CONFIGS, "Fail") | _rule(danm, ["tenantconfigs"], every),
+            _webhook(registration, _NADS, "Ignore")
+            | _rule(NADS.group, [NADS.plural], ["CREATE", "UPDATE"]),
             _webhook(registration, _PODS, "Ignore")
             | {"namespaceSelector": left_out}
             | _rule("", ["pods"], ["CREATE"]),

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from danmpy.api.limits import DYNAMIC_TYPES
 from danmpy.api.rules import bitmaps_of
 from danmpy.api.specs import Condition, ConditionStatus, NetworkSpec
 from danmpy.clock import to_rfc3339
@@ -138,11 +137,6 @@ def _ready(found: NetworkObject, facts: NetworkFacts) -> Iterator[Condition]:
         yield _condition(READY, ConditionStatus.FALSE, problem.reason, problem.message)
     elif facts.network is None:
         yield _condition(READY, ConditionStatus.UNKNOWN, "Pending", "its turn has not come yet")
-    elif facts.network.backend in DYNAMIC_TYPES and (
-        facts.network.backend == "sriov" or facts.network.device_pool
-    ):
-        words = "it needs a device plugin, which this release does not talk to: pods are refused"
-        yield _condition(READY, ConditionStatus.FALSE, "NotSupported", words)
     elif realised.failed:
         first = "; ".join(f"{each.node}: {each.message}" for each in realised.failures[:3])
         words = f"{realised.failed} of {realised.reported} nodes could not realise it: {first}"

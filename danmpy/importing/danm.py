@@ -15,7 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from danmpy.api.addresses import TextError, bounds, parse_mac, parse_subnet
-from danmpy.api.specs import AddressMode, Family, IPAddress, IPNetwork, NetworkKind
+from danmpy.api.specs import (
+    DANM_KINDS,
+    AddressMode,
+    Family,
+    IPAddress,
+    IPNetwork,
+    NetworkKind,
+)
 from danmpy.importing.values import (
     Holding,
     Parsed,
@@ -33,7 +40,7 @@ ENDPOINT: Final = "DanmEp"
 UNOWNED_MAX: Final = 100_000
 """Addresses without a DanmEp in one bitmap; more than that is a damaged bitmap, or no DanmEps."""
 
-_KINDS: Final = frozenset(NetworkKind)
+_KINDS: Final = frozenset(DANM_KINDS)
 _NO_ADDRESS: Final = frozenset({"", "none"})
 
 

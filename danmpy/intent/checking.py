@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from danmpy.api.dialects.danm import parse_claim
 from danmpy.api.dialects.reading import read_pod
+from danmpy.api.dialects.rules import NO_RULES, primary_ask
 from danmpy.api.profile_rules import quotas_for
 from danmpy.api.specs import InterfaceAsk, NetworkKey, PodSpec
 from danmpy.api.words import nearest
@@ -109,15 +110,17 @@ def _ask_problems(
 ) -> Iterator[Problem]:
     exists = intent.networks.keys() | intent.rejected.keys()
     key = next((key for key in ask.candidates if key in exists), ask.network)
-    if key in intent.rejected or (key not in exists and ask.others):
-        return  # told where the network is; or a default network, which need not be among these
+    given = ask == primary_ask(NO_RULES, pod.namespace)
+    if key in intent.rejected or (key not in exists and (given or not key.is_object)):
+        return  # told where the network is; or one that need not be among these
     network = intent.networks.get(key)
     if network is None:
+        names = " or ".join(map(str, ask.candidates))
         yield _problem(
             one,
             "NetworkUnknown",
-            f"interface {index}: {key} is not among these manifests",
-            _likely(key, intent),
+            f"interface {index}: {names} is not among these manifests",
+            "add one of them, or correct the name" if ask.others else _likely(key, intent),
         )
     elif network.allowed_tenants and pod.namespace not in network.allowed_tenants:
         yield _problem(

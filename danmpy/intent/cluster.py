@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from danmpy.api.specs import DANM_KINDS, InterfaceAsk, NetworkKey, PodSpec
+from danmpy.api.specs import (
+    DANM_KINDS,
+    IPAM_CLAIM,
+    InterfaceAsk,
+    IpamClaimSpec,
+    NetworkKey,
+    PodSpec,
+)
 from danmpy.clock import monotonic
 from danmpy.errors import DanmpyError, NotReadyError
 from danmpy.intent.objects import (
@@ -34,6 +41,7 @@ from danmpy.kube.reflector import Pace, Reflector
 from danmpy.kube.resources import (
     CLUSTER_NETWORKS,
     DANM_NETS,
+    IPAM_CLAIMS,
     NADS,
     NODES,
     PODS,
@@ -57,15 +65,18 @@ _LIST_S: Final = 5.0
 
 _JOIN_S: Final = 1.0
 
-_WISHES: Final = (TENANT_CONFIGS, CLUSTER_NETWORKS, DANM_NETS, TENANT_NETWORKS, NODES)
+_WISHES: Final = (TENANT_CONFIGS, CLUSTER_NETWORKS, DANM_NETS, TENANT_NETWORKS, NADS, NODES)
 """What a look needs, in the order in which it is merged; pods are beside it, they come and go."""
+
+_OPTIONAL: Final = frozenset({NADS})
+"""Kinds that a cluster need not have."""
 
 
 class ClusterSource:
     """The wishes in a cluster, the pods of `node_name` only; None: those of all nodes.
 
-    Without `pods` none is listed or followed, nor what delegates are configured by: `read_for` asks
-    for the one pod that it is called for.
+    Without `pods` none is listed or followed: `read_for` asks for the one pod that it is called
+    for.
     `keep_status`: keep whole networks for `network_objects`. Every method may be called from every
     thread.
     """
@@ -85,11 +96,9 @@ class ClusterSource:
         self._changed = threading.Condition()
         """Guards all that follows, and tells of every change of it."""
         self._caches = {
-            resource: ObjectCache(resource, keep_status=keep_status)
-            for resource in (*_WISHES, *((PODS, NADS) if pods else ()))
+            resource: ObjectCache(resource, keep_status=keep_status, optional=resource in _OPTIONAL)
+            for resource in (*_WISHES, *((PODS,) if pods else ()))
         }
-        self._whole = [cache for kind, cache in self._caches.items() if kind is not NADS]
-        """Those without which not everything is known."""
         self._memory = Memory()
         self._wishes: Intent | None = None
         self._intent: Intent | None = None
@@ -121,12 +130,12 @@ class ClusterSource:
             self._intent = None
         if self._intent is None:
             pods = merge(self._caches[PODS].judged() if PODS in self._caches else ())
-            unread = problems_of(self._whole, self._client.server)
+            unread = problems_of(self._caches.values(), self._client.server)
             self._intent = replace(
                 self._wishes,
                 pods=pods.pods,
                 problems=(*unread, *self._wishes.problems, *pods.problems),
-                complete=all(cache.is_whole for cache in self._whole),
+                complete=all(cache.is_whole for cache in self._caches.values()),
             )
         return self._intent
 
@@ -136,7 +145,7 @@ class ClusterSource:
         Then they stay known, whatever happens to the server.
         """
         with self._changed:
-            late = [self._caches[kind] for kind in _WISHES if not self._caches[kind].listed]
+            late = [self._caches[kind] for kind in _WISHES if self._caches[kind].is_late]
             return "; ".join(map(str, problems_of(late, self._client.server)))
 
     def network_objects(self) -> Mapping[NetworkKey, NetworkObject]:
@@ -148,12 +157,6 @@ class ClusterSource:
                 for entry in self._caches[RESOURCE_OF[kind]].entries.values()
                 if entry.kept is not None
             }
-
-    def nads(self) -> Mapping[ObjectKey, str]:
-        """The configuration in each NetworkAttachmentDefinition; none without that kind or pods."""
-        with self._changed:
-            cache = self._caches.get(NADS)
-            return {} if cache is None else {k: each.config for k, each in cache.entries.items()}
 
     def _list_all(self) -> None:
         """List everything once. A server that does not answer is not asked seven times."""
@@ -191,7 +194,7 @@ class ClusterSource:
                     self._scope(kind),
                     _Sink(cache, self._change),
                     pace=self._pace,
-                    optional=kind is NADS,
+                    optional=kind in _OPTIONAL,
                 )
                 for kind, cache in self._caches.items()
             )
@@ -209,7 +212,7 @@ class ClusterSource:
     def _change(self, kind: Resource, change: Callable[[], bool]) -> None:
         """Change the cache of `kind`; `change` says whether a reader would see it."""
         with self._changed:
-            if not change() or kind is NADS:
+            if not change():
                 return
             self._intent = None
             if kind is not PODS:
@@ -240,7 +243,8 @@ class ClusterSource:
         For who has just read `intent`: a server that was away then is not asked again.
         """
         with self._changed:
-            if any(cache.cause is Cause.AWAY for cache in self._whole if not cache.is_whole):
+            caches = self._caches.values()
+            if any(cache.cause is Cause.AWAY for cache in caches if not cache.is_whole):
                 return intent
         try:
             return _with_pod(intent, key, self._live_pod(*key))
@@ -256,20 +260,40 @@ class ClusterSource:
 
     def hear(self, intent: Intent, pod: PodSpec, asks: Sequence[InterfaceAsk]) -> Intent:
         """`intent`, with the networks that `pod` asks for and that no watch has told of yet: one
-        that exists is waited for, up to `WAIT_S`.
+        that exists is waited for, up to `WAIT_S`; and with its IPAMClaims.
 
         Raises:
             ClusterError: the API server had to be asked and did not answer.
             NotReadyError: a network of the pod exists, and no watch has told of it in time.
         """
+        intent = self._with_claims(intent, pod.namespace, asks)
         if not self._watching:
             return intent
-        unheard = [key for key in _unheard(asks, intent) if self._is_there(key)]
-        if not unheard:
+        for _ in range(2):  # what it asks for may stand for another network, just as new
+            unheard = [key for key in _unheard(asks, intent) if self._is_there(key)]
+            if not unheard:
+                break
+            self._wake()
+            self._await(unheard, pod)
+            heard = _with_pod(self.read(), (pod.namespace, pod.name), pod)
+            intent = replace(heard, ipam_claims=intent.ipam_claims)
+        return intent
+
+    def _with_claims(self, intent: Intent, namespace: str, asks: Sequence[InterfaceAsk]) -> Intent:
+        """`intent`, with the IPAMClaims that are asked for: each is looked up, as few pods name one
+        and nobody else has to know.
+        """
+        named = (ask.claim for ask in asks if ask.claim.startswith(IPAM_CLAIM))
+        names = {claim.removeprefix(IPAM_CLAIM) for claim in named}
+        if not names:
             return intent
-        self._wake()
-        self._await(unheard, pod)
-        return _with_pod(self.read(), (pod.namespace, pod.name), pod)
+        claims: dict[PodKey, IpamClaimSpec] = {}
+        for name in sorted(names):
+            body = self._live(IPAM_CLAIMS, namespace, name)
+            claim = None if body is None else judge_object(IPAM_CLAIMS, body).value
+            if isinstance(claim, IpamClaimSpec):
+                claims[namespace, name] = claim
+        return replace(intent, ipam_claims=claims)
 
     def _live_pod(self, namespace: str, name: str) -> PodSpec | None:
         if not namespace or not name:
@@ -325,10 +349,16 @@ def _with_pod(intent: Intent, key: PodKey, pod: PodSpec | None) -> Intent:
 
 
 def _unheard(asks: Sequence[InterfaceAsk], intent: Intent) -> Iterator[NetworkKey]:
-    """The networks of which a pod gets one and that are not in `intent`, where it has no other."""
+    """The networks of which a pod gets one and that are not in `intent`, where it has no other;
+    and those for which its NetworkAttachmentDefinitions stand.
+    """
     known = intent.networks.keys() | intent.rejected.keys()
-    unheard = (ask.candidates for ask in asks if known.isdisjoint(ask.candidates))
-    yield from dict.fromkeys(key for candidates in unheard for key in candidates)
+    unheard = [key for ask in asks if known.isdisjoint(ask.candidates) for key in ask.candidates]
+    named = (intent.networks.get(key) for ask in asks for key in ask.candidates)
+    unheard += [
+        each.alias for each in named if each is not None and each.alias and each.alias not in known
+    ]
+    yield from dict.fromkeys(key for key in unheard if key.is_object)
 
 
 class _Sink:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from danmpy.api.specs import NetworkKey
+from danmpy.api.specs import DANM_KINDS, NetworkKey
 from danmpy.api.words import printable
 from danmpy.errors import DanmpyError
 from danmpy.intent.documents import Document
 from danmpy.intent.parse import Judged, judge_document
 from danmpy.intent.values import PodKey, Problem
-from danmpy.kube.errors import DeniedError, RefusedError
+from danmpy.kube.errors import DeniedError, MissingError, RefusedError
 from danmpy.kube.resources import TENANT_CONFIGS, Resource
 
 ObjectKey = PodKey
@@ -43,7 +43,7 @@ class Entry:
     """One object: what it came to, and what else of it can ask for a look.
 
     `segment` is ``status.segment``: written when an assignment was made, which the nodes wait for.
-    `kept` is the object for who writes it; `config` the text of a NetworkAttachmentDefinition.
+    `kept` is the object for who writes it, which nobody does to NetworkAttachmentDefinitions.
     `created` is when a TenantConfig was made: of two that clash the older one counts.
     """
 
@@ -52,7 +52,6 @@ class Entry:
     created: str = ""
     segment: Any = None
     kept: NetworkObject | None = None
-    config: str = ""
 
     def asks_like(self, other: Entry | None) -> bool:
         """Would a look find the same?"""
@@ -94,16 +93,13 @@ def entry_of(resource: Resource, body: dict[str, Any], *, keep_status: bool) -> 
     judged = judge_object(resource, body)
     metadata = body["metadata"]
     status = body.get("status") or {}
-    spec = body.get("spec") or {}
-    is_network = judged.network is not None
-    config = spec.get("config") if judged.subject == "" and isinstance(spec, Mapping) else None
+    written = judged.network if judged.network and judged.network.kind in DANM_KINDS else None
     return Entry(
         resource_version=metadata["resourceVersion"],
         judged=judged,
         created=created_at(body) if resource is TENANT_CONFIGS else "",
-        segment=status.get("segment") if is_network and isinstance(status, Mapping) else None,
-        kept=_kept(judged.network, body) if keep_status and judged.network is not None else None,
-        config=config if isinstance(config, str) else "",
+        segment=status.get("segment") if written and isinstance(status, Mapping) else None,
+        kept=_kept(written, body) if keep_status and written else None,
     )
 
 
@@ -134,13 +130,16 @@ class Cause(Enum):
 class ObjectCache:
     """The objects of one kind. Not locked: its owner is."""
 
-    def __init__(self, resource: Resource, *, keep_status: bool) -> None:
+    def __init__(
+        self, resource: Resource, *, keep_status: bool = False, optional: bool = False
+    ) -> None:
         self.resource = resource
         self.entries: dict[ObjectKey, Entry] = {}
         self.listed = False
         self.missing = False
         self.failure: DanmpyError | None = None
         self._keep_status = keep_status
+        self._optional = optional
 
     def read(self, body: dict[str, Any]) -> tuple[ObjectKey, Entry]:
         """The entry of `body`; the one that is known when the object has not changed since."""
@@ -179,6 +178,8 @@ class ObjectCache:
         self.failure = error
         self.missing = self.missing or missing
         self.listed = self.listed and not forget
+        if self._optional and isinstance(error, MissingError):
+            self.listed = True  # there is none, whether or not the server is heard later
         return self.problem != before
 
     @property
@@ -203,8 +204,17 @@ class ObjectCache:
 
     @property
     def is_whole(self) -> bool:
-        """Is every object known that there is, or was when the server was heard last?"""
-        return self.listed and not self.missing
+        """Is every object known that there is, or was when the server was heard last? Of a kind
+        that a cluster need not have none is missing where it has not.
+        """
+        return self.listed and (self._optional or not self.missing)
+
+    @property
+    def is_late(self) -> bool:
+        """Has everybody to wait for it who needs the wishes? Not for a kind that need not be
+        there, when the server does not know it or does not show it to us.
+        """
+        return not self.listed and not (self._optional and self.cause is Cause.DENIED)
 
     def judged(self) -> Iterator[Judged]:
         """The verdicts in the order of namespace and name, TenantConfigs by their age first."""

@@ -11,9 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from danmpy.api.addresses import TextError
-from danmpy.api.dialects.keys import ANNOTATIONS
+from danmpy.api.dialects.keys import ANNOTATIONS, NO_TEXT
 from danmpy.api.findings import Finding
+from danmpy.api.ipam_claims import KIND as IPAM_CLAIM_KIND
+from danmpy.api.ipam_claims import judge_ipam_claim
 from danmpy.api.limits import VLAN_MAX, VLAN_MIN, VNI_MAX, VNI_MIN
+from danmpy.api.nads import API_VERSION as NAD_API_VERSION
+from danmpy.api.nads import judge_nad, named_segment
 from danmpy.api.nodes import (
     EVERY_PARENT,
     OBSERVED_VTEPS,
@@ -26,6 +30,7 @@ from danmpy.api.profile_rules import judge_tenant_config, overlaps, quotas_for
 from danmpy.api.rules import judge_network
 from danmpy.api.specs import (
     DANM_KINDS,
+    IpamClaimSpec,
     NetworkKey,
     NetworkKind,
     NetworkSpec,
@@ -45,16 +50,15 @@ DEFAULT_NAMESPACE: Final = "default"
 
 _DANM_KINDS: Final = (*DANM_KINDS, "TenantConfig", "DanmEp")
 _CORE_KINDS: Final = ("Pod", "Namespace", "Node")
-_NAD: Final = "NetworkAttachmentDefinition"
 _CLUSTER_SCOPED: Final = frozenset({"ClusterNetwork", "TenantConfig", "Node", "Namespace"})
-_IGNORED: Final = frozenset({"DanmEp", "Namespace", _NAD})
-"""Known, and nothing that people want of us: mirrors, tenants, and networks of other plugins."""
+_IGNORED: Final = frozenset({"DanmEp", "Namespace"})
+"""Known, and nothing that people want of us: mirrors and tenants."""
 
 CONFIG_HASH: Final = "kubernetes.io/config.hash"
 """Annotation of mirror pods: kubelet's UID of the static pod (kubernetes pkg/kubelet/types,
 `ConfigHashAnnotationKey`)."""
 
-Value = NetworkSpec | TenantConfigSpec | PodSpec | NodeSpec
+Value = NetworkSpec | TenantConfigSpec | PodSpec | NodeSpec | IpamClaimSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +127,7 @@ def judge_document(document: Document, *, stored: bool = False) -> Judged:
         return _untold(document, "KindMissing", "it has no kind", "write apiVersion and kind")
     kind: str = body["kind"]
     group = str(body.get("apiVersion", "")).partition("/")[0]
-    if kind == _NAD:
-        return Judged(where=document.where)
-    if kind not in {*_DANM_KINDS, *_CORE_KINDS}:
+    if kind not in {*_DANM_KINDS, *_CORE_KINDS, NetworkKind.NAD, IPAM_CLAIM_KIND}:
         return Judged(
             where=document.where,
             problems=(
@@ -134,7 +136,7 @@ def judge_document(document: Document, *, stored: bool = False) -> Judged:
                     subject=printable(kind),
                     code="KindUnknown",
                     message=f"kind {kind!r} means nothing here",
-                    hint=nearest(kind, (*_DANM_KINDS, *_CORE_KINDS)),
+                    hint=nearest(kind, (*_DANM_KINDS, *_CORE_KINDS, NetworkKind.NAD)),
                 ),
             ),
             told=group not in GROUPS,
@@ -142,7 +144,7 @@ def judge_document(document: Document, *, stored: bool = False) -> Judged:
     named = _parse_identity(document, kind, body, stored=stored)
     if isinstance(named, Judged):
         return named
-    problems = tuple(_judge_identity(named))
+    problems = () if kind == IPAM_CLAIM_KIND else tuple(_judge_identity(named))
     if kind in _IGNORED:
         return Judged(where=named.where, subject=named.subject, problems=problems)
     return _JUDGES[kind](named, problems)
@@ -174,6 +176,7 @@ def merge(judged: Iterable[Judged], *, by_quota: bool = False) -> Intent:
         claims=frozenset(gathered.claims),
         tenant_configs=tuple(gathered.configs),
         pods=gathered.pods,
+        ipam_claims=gathered.ipam_claims,
         nodes=tuple(gathered.nodes),
         problems=tuple(gathered.problems),
         complete=gathered.complete,
@@ -189,6 +192,7 @@ class _Gathered:
         self.claims: set[SegmentKey] = set()
         self.configs: list[TenantConfigSpec] = []
         self.pods: dict[PodKey, PodSpec] = {}
+        self.ipam_claims: dict[PodKey, IpamClaimSpec] = {}
         self.nodes: list[NodeSpec] = []
         self.problems: list[Problem] = []
         self.complete = True
@@ -203,6 +207,8 @@ class _Gathered:
                 self._places[one.value.key] = one.where
             case PodSpec():
                 self.pods[one.value.namespace, one.value.name] = one.value
+            case IpamClaimSpec():
+                self.ipam_claims[one.value.namespace, one.value.name] = one.value
             case NodeSpec():
                 self.nodes.append(one.value)
             case TenantConfigSpec():
@@ -215,6 +221,8 @@ class _Gathered:
         """The networks of each namespace count in the order in which they came."""
         counts: dict[str, int] = {}
         for key in tuple(self.networks):
+            if key.kind is NetworkKind.NAD:
+                continue
             limit = quotas_for(self.configs, key.namespace).networks
             count = counts[key.namespace] = counts.get(key.namespace, 0) + 1
             if not key.namespace or limit is None or count <= limit:
@@ -307,8 +315,12 @@ def _parse_identity(
 
 
 def _judge_identity(named: _Object) -> Iterator[Problem]:
-    core = named.kind in _CORE_KINDS
-    expected = [VERSION] if core else [f"{group}/{VERSION}" for group in GROUPS]
+    if named.kind in _CORE_KINDS:
+        expected = [VERSION]
+    elif named.kind == NetworkKind.NAD:
+        expected = [NAD_API_VERSION]
+    else:
+        expected = [f"{group}/{VERSION}" for group in GROUPS]
     version = named.body.get("apiVersion")
     if version not in expected:
         yield named.problem(
@@ -326,7 +338,10 @@ def _judge_network(named: _Object, problems: tuple[Problem, ...]) -> Judged:
     key = NetworkKey(kind=NetworkKind(named.kind), namespace=named.namespace, name=named.name)
     uid = named.metadata.get("uid")
     uid = uid if isinstance(uid, str) and uid else str(key)
-    verdict = judge_network(key, uid, named.body, stored=named.stored)
+    if key.kind is NetworkKind.NAD:
+        verdict = judge_nad(key, uid, named.body)
+    else:
+        verdict = judge_network(key, uid, named.body, stored=named.stored)
     problems += named.problems(verdict.findings)
     network = verdict.network
     if network is not None and named.metadata.get("deletionTimestamp"):
@@ -348,6 +363,11 @@ def _claims(named: _Object) -> Iterator[SegmentKey]:
     not be taken out of the range of the others.
     """
     if named.kind == NetworkKind.TENANT:
+        return
+    if named.kind == NetworkKind.NAD:
+        segment = named_segment(named.body)
+        if segment is not None:
+            yield segment
         return
     spec = named.body.get("spec")
     options = spec.get("Options") if isinstance(spec, Mapping) else None
@@ -379,7 +399,7 @@ def _judge_config(named: _Object, problems: tuple[Problem, ...]) -> Judged:
 def _judge_pod(named: _Object, problems: tuple[Problem, ...]) -> Judged:
     """A pod always stays in the intent once its name is known: a missing pod loses its addresses.
 
-    An annotation that is no text is kept as empty text, which `parse_interfaces` refuses.
+    An annotation that is no text is kept as `NO_TEXT`, which every dialect refuses.
     """
     spec = named.body.get("spec")
     uid = named.metadata.get("uid")
@@ -388,7 +408,7 @@ def _judge_pod(named: _Object, problems: tuple[Problem, ...]) -> Judged:
     written = _mapping(named.metadata.get("annotations"))
     for key, value in written.items():
         if key in ANNOTATIONS and value is not None:
-            annotations[key] = value if isinstance(value, str) else ""
+            annotations[key] = value if isinstance(value, str) else NO_TEXT
             if not isinstance(value, str):
                 problems += (
                     named.problem(
@@ -420,6 +440,12 @@ def _is_stateful(owners: object) -> bool:
         and str(owner.get("apiVersion", "")).startswith("apps/")
         for owner in owners
     )
+
+
+def _judge_ipam_claim(named: _Object, problems: tuple[Problem, ...]) -> Judged:
+    claim, findings = judge_ipam_claim(named.namespace, named.name, named.body)
+    problems += named.problems(findings)
+    return Judged(where=named.where, subject=named.subject, value=claim, problems=problems)
 
 
 def _judge_node(named: _Object, problems: tuple[Problem, ...]) -> Judged:
@@ -461,8 +487,9 @@ def _texts(*values: object) -> bool:
 
 
 _JUDGES: Final[Mapping[str, Callable[[_Object, tuple[Problem, ...]], Judged]]] = {
-    **{str(kind): _judge_network for kind in DANM_KINDS},
+    **{str(kind): _judge_network for kind in NetworkKind},
     "TenantConfig": _judge_config,
     "Pod": _judge_pod,
+    IPAM_CLAIM_KIND: _judge_ipam_claim,
     "Node": _judge_node,
 }

@@ -8,6 +8,7 @@ from typing import Final
 
 from danmpy.api.specs import (
     Condition,
+    IpamClaimSpec,
     NetworkKey,
     NetworkSpec,
     NodeSpec,
@@ -52,6 +53,7 @@ class Intent:
     `networks` are accepted; a network whose manifest breaks a rule is in `rejected` instead, with
     all its problems. `claims` are the segments that rejected manifests name, as far as that can be
     read: what exists for them on a host is kept until a person has corrected the manifest.
+    `ipam_claims`, by namespace and name, are those of a folder; in a cluster each is asked for.
     `complete` is False when a part could not be read at all and no earlier reading of it is known:
     then absence proves nothing, and nothing may be removed for being absent.
     """
@@ -61,6 +63,7 @@ class Intent:
     claims: frozenset[SegmentKey] = frozenset()
     tenant_configs: tuple[TenantConfigSpec, ...] = ()
     pods: Mapping[PodKey, PodSpec] = field(default_factory=dict)
+    ipam_claims: Mapping[PodKey, IpamClaimSpec] = field(default_factory=dict)
     nodes: tuple[NodeSpec, ...] = ()
     problems: tuple[Problem, ...] = ()
     complete: bool = True

@@ -35,11 +35,26 @@ class PodLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class PodRoute:
-    """One route in the pod; `gateway` None is an on-link route, `table` as in rtnetlink(7)."""
+    """One route in the pod; `gateway` None is an on-link route, `table` as in rtnetlink(7).
+
+    Of several to one destination the one with the lowest `metric` counts; 0 is what the kernel
+    takes when none is asked.
+    """
 
     destination: str
     gateway: str | None
     table: int = RT_TABLE_MAIN
+    metric: int = 0
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.destination else 4
+
+    @property
+    def is_default(self) -> bool:
+        """Is it a default route of the main table?"""
+        return self.table == RT_TABLE_MAIN and self.destination.endswith("/0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -29,6 +29,7 @@ RTM_GETLINK: Final = 18
 RTM_NEWADDR: Final = 20
 RTM_GETADDR: Final = 22
 RTM_NEWROUTE: Final = 24
+RTM_DELROUTE: Final = 25
 RTM_GETROUTE: Final = 26
 RTM_NEWRULE: Final = 32
 RTM_DELRULE: Final = 33
@@ -37,8 +38,12 @@ RTN_UNICAST: Final = 1
 RTPROT_STATIC: Final = 4
 RT_SCOPE_LINK: Final = 253
 RTEXT_FILTER_SKIP_STATS: Final = 8
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
+RT_SCOPE_NOWHERE: Final = 255
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
 """linux/rtnetlink.h; the statistics are two thirds of a link message."""
+
+IP6_RT_PRIO_USER: Final = 1024
+"""linux/ipv6_route.h: the metric of an IPv6 route for which none was asked."""
 
 FR_ACT_TO_TBL: Final = 1
 FRA_SRC, FRA_TABLE = 2, 15
@@ -162,6 +167,18 @@ def add_address(index: int, address: str) -> bytes:
 
 def add_route(index: int, route: PodRoute) -> bytes:
     """Add a route over the link."""
+    scope = 0 if route.gateway else RT_SCOPE_LINK
+    rest = (RTPROT_STATIC, scope, RTN_UNICAST, 0)
+    return pack(RTM_NEWROUTE, CREATE, *_route(index, route, rest))
+
+
+def remove_route(index: int, route: PodRoute) -> bytes:
+    """Remove a route over the link, whoever made it."""
+    return pack(RTM_DELROUTE, CHANGE, *_route(index, route, (0, RT_SCOPE_NOWHERE, 0, 0)))
+
+
+def _route(index: int, route: PodRoute, rest: tuple[int, int, int, int]) -> tuple[bytes, ...]:
+    """Header (`rest`: protocol, scope, type, flags) and attributes of a route message."""
     host, _, text = route.destination.partition("/")
     family, packed = _packed(host)
     length = int(text)
@@ -170,9 +187,9 @@ def add_route(index: int, route: PodRoute) -> bytes:
         attributes.append(attribute(RTA_DST, packed))
     if route.gateway:
         attributes.append(attribute(RTA_GATEWAY, _packed(route.gateway)[1]))
-    scope = 0 if route.gateway else RT_SCOPE_LINK
-    header = _RTMSG.pack(family, length, 0, 0, 0, RTPROT_STATIC, scope, RTN_UNICAST, 0)
-    return pack(RTM_NEWROUTE, CREATE, header, *attributes)
+    if route.metric:
+        attributes.append(_number(RTA_PRIORITY, route.metric))
+    return (_RTMSG.pack(family, length, 0, 0, 0, *rest), *attributes)
 
 
 def add_rule(rule: PodRule) -> bytes:
@@ -249,10 +266,14 @@ def route_facts(data: bytes, family: int) -> tuple[int, PodRoute]:
     if destination is None:
         destination = "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104 - a route, not a bind
     gateway = message.get_attr("RTA_GATEWAY")
+    metric = message.get_attr("RTA_PRIORITY") or 0
+    if family == socket.AF_INET6 and metric == IP6_RT_PRIO_USER:
+        metric = 0
     return message.get_attr("RTA_OIF") or 0, PodRoute(
         destination=f"{_canonical(destination)}/{message['dst_len']}",
         gateway=_canonical(gateway) if gateway else None,
         table=message.get_attr("RTA_TABLE") or message["table"],
+        metric=metric,
     )
 
 

@@ -270,6 +270,26 @@ class PodNet:
             if reply.error and reply.error not in _GONE:
                 raise _refused(f"remove the rule from {rule.source}", rule.source, reply)
 
+    def change_routes(
+        self, gone: Sequence[tuple[str, PodRoute]], new: Sequence[tuple[str, PodRoute]]
+    ) -> None:
+        """Remove routes, then add others; each with the name of its link.
+
+        One that is gone already is a success, since the kernel may have taken it meanwhile.
+
+        Raises:
+            HostError: the kernel refused.
+        """
+        requests = [podmessages.remove_route(self._index(name), route) for name, route in gone]
+        with _translated("remove routes of the pod"):
+            replies = self._rtnl.ask(requests)
+        for (name, route), reply in zip(gone, replies, strict=True):
+            if reply.error and reply.error not in _GONE:
+                what = f"remove the route to {route.destination} over {name}"
+                raise _refused(what, name, reply)
+        for name, route in new:
+            self._apply(_policy(name, self._index(name), [route], ()))
+
     def read(self) -> PodFacts:
         """Everything that CHECK compares, in six dumps.
 

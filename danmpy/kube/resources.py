@@ -90,6 +90,14 @@ NADS: Final = Resource(
     namespaced=True,
 )
 
+IPAM_CLAIMS: Final = Resource(
+    group="k8s.cni.cncf.io",
+    version="v1alpha1",
+    plural="ipamclaims",
+    kind="IPAMClaim",
+    namespaced=True,
+)
+
 RESOURCE_OF: Final[Mapping[str, Resource]] = MappingProxyType(
     {
         resource.kind: resource
@@ -107,6 +115,7 @@ RESOURCE_OF: Final[Mapping[str, Resource]] = MappingProxyType(
             LEASES,
             WEBHOOKS,
             NADS,
+            IPAM_CLAIMS,
         )
     }
 )

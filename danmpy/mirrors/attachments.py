@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from danmpy.api.addresses import TextError
 from danmpy.api.cni import MAIN_TABLE, CniDns, CniInterface, CniResult, parse_result
 from danmpy.api.jsontext import parse_json
 from danmpy.api.specs import NetworkKey, NetworkKind, PodSpec
 from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
+from danmpy.attach.plan import default_gateways, without_defaults
 from danmpy.errors import WireError
 from danmpy.intent.values import Intent
 from danmpy.mirrors.values import AttachmentFacts, InterfaceFacts
@@ -96,8 +97,29 @@ def facts_of(record: AttachmentRecord) -> AttachmentFacts:
         container_id=record.container_id,
         netns=record.netns,
         began_at=record.began_at,
-        interfaces=tuple(_interfaces(links, result, record.ifname)),
+        interfaces=(*_foreign(record), *_interfaces(links, result, record.ifname)),
     )
+
+
+def _foreign(record: AttachmentRecord) -> Iterator[InterfaceFacts]:
+    """The interface that the runtime asked for, when a plugin before us in the chain made it."""
+    if record.has_primary:
+        return
+    result = without_defaults(_parsed(record.previous), record.defaults_taken)
+    for at, made in enumerate(result.interfaces):
+        if made.sandbox and made.name == record.ifname:
+            yield InterfaceFacts(
+                name=made.name,
+                network=NetworkKey(kind=NetworkKind.NAD, name=record.network_name),
+                addresses=tuple(str(ip.address) for ip in result.ips if ip.interface in {at, None}),
+                mac=made.mac,
+                mtu=made.mtu,
+                gateways=tuple(map(str, default_gateways(result))),
+                dns=result.dns,
+                is_pods=True,
+                is_foreign=True,
+            )
+            return
 
 
 def _interfaces(
@@ -158,7 +180,23 @@ def _facts(
         dns=CniDns() if is_extra else said.dns,
         is_pods=is_pods,
         is_extra=is_extra,
+        asked=link.asked,
+        infiniband_guid="" if is_extra else link.infiniband_guid,
+        device_id="" if is_extra else link.device_id,
+        claimed=None if is_extra else link.claimed,
+        device_info={} if is_extra else _device_info(link),
     )
+
+
+def _device_info(link: LinkRecord) -> dict[str, Any]:
+    """What a device plugin or a delegate wrote of the device; what is no object says nothing."""
+    if not link.device_info:
+        return {}
+    try:
+        said = parse_json(link.device_info)
+    except TextError:
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _gateways(link: LinkRecord, said: CniResult) -> Iterator[str]:
@@ -168,12 +206,7 @@ def _gateways(link: LinkRecord, said: CniResult) -> Iterator[str]:
         for route in (link.config.routes if link.config else ())
         if route.table == MAIN_TABLE and route.destination.endswith("/0") and route.gateway
     ]
-    told = [
-        str(route.gw)
-        for route in said.routes
-        if route.dst.prefixlen == 0 and route.gw and route.table in {None, MAIN_TABLE}
-    ]
-    yield from dict.fromkeys((*own, *told))
+    yield from dict.fromkeys((*own, *map(str, default_gateways(said))))
 
 
 def _policy_routes(link: LinkRecord) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,5 @@
-"""DanmEp objects: one for each interface of a pod, for people and for the tools of DANM. Pure.
+"""DanmEp objects: one for each interface of a pod that is on a network of DANM's kinds, for people
+and for the tools of DANM. Pure.
 
 Desired ones come from the attachments, observed ones from one listing by the label of the node. One
 that somebody else made (DANM itself, by hand) is never touched.
@@ -56,7 +57,7 @@ def desired_endpoints(
     }
     found: dict[EndpointKey, Object] = {}
     for interface in attachment.interfaces:
-        if interface.is_extra:
+        if not interface.has_endpoint:
             continue
         name = endpoint_name(attachment.pod_uid, attachment.container_id, interface.name)
         found[attachment.namespace, name] = {
@@ -70,6 +71,7 @@ def _spec(
     name: str, attachment: AttachmentFacts, interface: InterfaceFacts, node_name: str
 ) -> Object:
     """DANM's fields; `apiType` is the kind also for a DanmNet, which DANM may leave empty."""
+    device = {"DeviceID": interface.device_id} if interface.device_id else {}
     return {
         "NetworkName": interface.network.name,
         "NetworkType": interface.backend,
@@ -82,6 +84,7 @@ def _spec(
             "MacAddress": interface.mac,
             "proutes": dict(_routes(interface, 4)),
             "proutes6": dict(_routes(interface, 6)),
+            **device,
         },
         "Host": node_name,
         "Pod": attachment.pod,

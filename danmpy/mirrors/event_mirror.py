@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 
 from danmpy.api.cni import CniRequest
+from danmpy.attach.plugging.news import NewsKind, PodNews
 from danmpy.clock import MICROSECONDS, Clock
 from danmpy.errors import ClusterError, DanmpyError
 from danmpy.intent.values import Intent
@@ -39,7 +40,7 @@ from danmpy.netwatcher.values import LookReport
 _log = structlog.get_logger(__name__)
 
 MANY: Final = 500
-"""Events that may wait, failures that were not looked at, and counts that are remembered."""
+"""Events that may wait, news that was not looked at, and counts that are remembered."""
 
 OBJECT_BURST, OBJECT_PERIOD_S = 25, 5.0
 """Writes about one object: so many at once, then one in so many seconds; in between they add up."""
@@ -62,10 +63,23 @@ class EventPorts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Failure:
-    request: CniRequest
+class _Told:
+    """Something about a pod that the runtime knows by `uid`."""
+
+    namespace: str
+    pod: str
+    uid: str
+    reason: EventReason
     message: str
     at: int
+
+
+_REASON_OF: Final = {
+    NewsKind.CHANGED: EventReason.CHANGED,
+    NewsKind.REFUSED: EventReason.REFUSED,
+    NewsKind.BROKEN: EventReason.BROKEN,
+    NewsKind.MENDED: EventReason.MENDED,
+}
 
 
 class EventMirror:
@@ -81,7 +95,7 @@ class EventMirror:
         self._reader = reader
         self._ports = ports
         self._node_name = node_name
-        self._failures: deque[_Failure] = deque(maxlen=MANY)
+        self._news: deque[_Told] = deque(maxlen=MANY)
         self._told: set[tuple[str, str, int]] = set()
         self._looked_at = 0
         self._devices: DeviceFailures = {}
@@ -92,13 +106,34 @@ class EventMirror:
 
     def attach_failed(self, request: CniRequest, error: DanmpyError) -> None:
         """Note an ADD that failed; from any thread, in microseconds."""
-        failure = _Failure(request=request, message=str(error), at=self._ports.clock())
-        self._failures.append(failure)
+        self._news.append(
+            _Told(
+                namespace=request.pod_namespace,
+                pod=request.pod_name,
+                uid=request.pod_uid,
+                reason=EventReason.ATTACH_FAILED,
+                message=str(error),
+                at=self._ports.clock(),
+            )
+        )
+
+    def tell(self, news: PodNews) -> None:
+        """Note what the daemon found out about a pod; from any thread, in microseconds."""
+        self._news.append(
+            _Told(
+                namespace=news.namespace,
+                pod=news.pod,
+                uid=news.pod_uid,
+                reason=_REASON_OF[news.kind],
+                message=news.message,
+                at=self._ports.clock(),
+            )
+        )
 
     def run(self, now: float) -> float | None:
         """As `ports.Target.run`."""
         waiting = False
-        for occurrence in (*self._failed(), *self._changed_devices()):
+        for occurrence in (*self._told_of(), *self._changed_devices()):
             self._note(occurrence)
         for found in self._newly_attached():
             waiting = waiting or found is None
@@ -108,19 +143,18 @@ class EventMirror:
 
     # Gathering
 
-    def _failed(self) -> Iterator[Occurrence]:
-        pods = self._ports.intent().pods if self._failures else {}
-        while self._failures:
-            failure = self._failures.popleft()
-            request = failure.request
-            pod = pods.get((request.pod_namespace, request.pod_name))
-            uid = pod.uid if pod and pod.is_uid(request.pod_uid) else request.pod_uid
+    def _told_of(self) -> Iterator[Occurrence]:
+        pods = self._ports.intent().pods if self._news else {}
+        while self._news:
+            news = self._news.popleft()
+            pod = pods.get((news.namespace, news.pod))
+            uid = pod.uid if pod and pod.is_uid(news.uid) else news.uid
             yield Occurrence(
-                about=about_pod(request.pod_namespace, request.pod_name, uid),
-                reason=EventReason.ATTACH_FAILED,
-                message=failure.message,
-                first=failure.at,
-                last=failure.at,
+                about=about_pod(news.namespace, news.pod, uid),
+                reason=news.reason,
+                message=news.message,
+                first=news.at,
+                last=news.at,
             )
 
     def _changed_devices(self) -> Iterator[Occurrence]:

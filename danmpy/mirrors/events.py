@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from danmpy.api.specs import ConditionStatus, NetworkKey
+from danmpy.api.nads import API_VERSION as NAD_API_VERSION
+from danmpy.api.specs import ConditionStatus, NetworkKey, NetworkKind
 from danmpy.api.words import is_namespace, is_object_name, printable
 from danmpy.clock import MICROSECONDS, to_rfc3339
 from danmpy.mirrors.values import AttachmentFacts
@@ -38,13 +39,22 @@ class EventReason(StrEnum):
 
     ATTACHED = "NetworksAttached"
     ATTACH_FAILED = "AttachFailed"
+    CHANGED = "InterfacesChanged"
+    REFUSED = "InterfacesRefused"
+    BROKEN = "NetworksBroken"
+    MENDED = "NetworksMended"
     DEVICE_READY = "DeviceReady"
     DEVICE_FAILED = "DeviceFailed"
 
     @property
     def type(self) -> str:
         """``Normal`` or ``Warning``."""
-        bad = {EventReason.ATTACH_FAILED, EventReason.DEVICE_FAILED}
+        bad = {
+            EventReason.ATTACH_FAILED,
+            EventReason.REFUSED,
+            EventReason.BROKEN,
+            EventReason.DEVICE_FAILED,
+        }
         return "Warning" if self in bad else "Normal"
 
 
@@ -98,7 +108,7 @@ def about_pod(namespace: str, name: str, uid: str) -> Involved:
 def about_network(key: NetworkKey, uid: str) -> Involved:
     """A network."""
     return Involved(
-        api_version="danm.k8s.io/v1",
+        api_version=NAD_API_VERSION if key.kind is NetworkKind.NAD else "danm.k8s.io/v1",
         kind=str(key.kind),
         namespace=key.namespace,
         name=key.name,

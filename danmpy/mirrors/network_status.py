@@ -37,12 +37,22 @@ def _entry(interface: InterfaceFacts) -> dict[str, Any]:
     entry["default"] = interface.is_pods
     entry["dns"] = _dns(interface.dns)
     if interface.gateways:
+        # Under the standard's name and under the one that its client library writes.
         entry["gateway"] = list(interface.gateways)
+        entry["default-route"] = list(interface.gateways)
+    if interface.infiniband_guid:
+        entry["infiniband-guid"] = interface.infiniband_guid
+    if interface.device_info:
+        entry["device-info"] = interface.device_info
     return entry
 
 
 def _name(interface: InterfaceFacts) -> str:
-    """As for a NetworkAttachmentDefinition, ``namespace/name``; without a namespace the name."""
+    """What the pod calls it by; as for a NetworkAttachmentDefinition, ``namespace/name``, and
+    without a namespace the name, which for a configuration of the node is its CNI name.
+    """
+    if interface.asked:
+        return interface.asked
     network = interface.network
     return f"{network.namespace}/{network.name}" if network.namespace else network.name
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from danmpy.api.specs import ConditionStatus, NetworkKey
+from danmpy.api.specs import ConditionStatus, NetworkKey, NetworkKind, NetworkSpec
 from danmpy.attach.journal import AttachmentRecord, Phase
 from danmpy.ipam.nodereports import NodeNetwork
 from danmpy.kernel.hostlinks import RemoveLink
@@ -18,6 +18,8 @@ from danmpy.netwatcher.values import DEVICE_READY, LookReport
 
 Rows = Mapping[str, NodeNetwork]
 """Network (as a key prints) to what is told about it."""
+
+_NAD: Final = f"{NetworkKind.NAD}/"
 
 UNWANTED: Final = "NotWanted"
 """Reason of a row whose network is not among the accepted ones any more."""
@@ -30,7 +32,7 @@ def attached_on(records: Iterable[AttachmentRecord]) -> Mapping[str, int]:
         link.network
         for record in records
         if record.phase is not Phase.DETACHED
-        for link in record.links
+        for link in record.all_links
     )
 
 
@@ -44,6 +46,7 @@ def rows_of(report: LookReport, attached: Mapping[str, int], before: Rows) -> Ro
     rows = {
         str(key): _row(key, report, attached.get(str(key), 0), before)
         for key in sorted(report.networks)
+        if _is_told(report.networks[key])
     }
     devices = frozenset(_standing(report))
     held = {str(key) for key in report.conditions}
@@ -54,7 +57,7 @@ def rows_of(report: LookReport, attached: Mapping[str, int], before: Rows) -> Ro
         if name not in rows and (there or name in attached):
             rows[name] = _unwanted(row, attached.get(name, 0))
     for name, count in attached.items():
-        if name not in rows:
+        if name not in rows and not name.startswith(_NAD):
             rows[name] = _unwanted(_blank(name), count)
     return rows
 
@@ -67,6 +70,11 @@ def _hidden(rows: Rows, before: Rows, devices: frozenset[str]) -> Iterator[tuple
         if now is not None and row.segment != now.segment and row.device in devices:
             other = f"{name}#{row.segment}"
             yield other, replace(_unwanted(row, 0), network=other)
+
+
+def _is_told(network: NetworkSpec) -> bool:
+    """Nobody asks the nodes about the NetworkAttachmentDefinitions of other plugins."""
+    return network.key.kind is not NetworkKind.NAD or network.segment is not None
 
 
 def _row(key: NetworkKey, report: LookReport, attached: int, before: Rows) -> NodeNetwork:

@@ -33,6 +33,9 @@ class Cluster(Protocol):
     def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
         """One object."""
 
+    def serves(self, group_version: str) -> bool:
+        """Does the server serve this version of a group?"""
+
     def list(self, resource: Resource, *, label_selector: str = "") -> Listing:
         """All objects with that label."""
 

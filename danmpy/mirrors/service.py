@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from danmpy.api.cni import CniRequest
+from danmpy.attach.plugging.news import PodNews
 from danmpy.clock import Clock, wall_clock
 from danmpy.errors import DanmpyError
 from danmpy.intent.values import Intent
 from danmpy.mirrors.attachments import AttachmentReader, Records
+from danmpy.mirrors.claim_mirror import ClaimMirror
 from danmpy.mirrors.endpoint_mirror import EndpointMirror
 from danmpy.mirrors.event_mirror import EventMirror, EventPorts
 from danmpy.mirrors.node_mirrors import ReportMirror, VtepMirror
@@ -49,6 +51,7 @@ class Mirrors:
                 VtepMirror(ports.cluster, ports.report, node_name),
                 StatusMirror(ports.cluster, reader),
                 EndpointMirror(ports.cluster, reader, node_name),
+                ClaimMirror(ports.cluster, reader),
                 self._events,
             ]
         # First: the controller lets go of a network by what it says.
@@ -67,6 +70,12 @@ class Mirrors:
         """An ADD failed. Costs microseconds."""
         if self._events is not None:
             self._events.attach_failed(request, error)
+            self._writer.wake()
+
+    def tell(self, news: PodNews) -> None:
+        """The daemon found out something about a pod. Costs microseconds."""
+        if self._events is not None:
+            self._events.tell(news)
             self._writer.wake()
 
     def close(self) -> None:

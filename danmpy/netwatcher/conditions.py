@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from danmpy.api.specs import Condition, ConditionStatus, NetworkKey, NetworkSpec
+from danmpy.api.specs import Condition, ConditionStatus, NetworkKey, NetworkKind, NetworkSpec
 from danmpy.kernel.hostlinks import ChangeAltnames, ChangeFlooding
 from danmpy.netwatcher.values import DEVICE_READY, PEERS_KNOWN, Desired, Reason, StepFailure
 
@@ -52,6 +52,8 @@ def _ready(network: NetworkSpec, device: str) -> Condition:
     reason, message = Reason.READY, f"its device is {device}"
     if not device:
         reason, message = Reason.NOT_NEEDED, f"{network.backend} needs no device of this node"
+        if network.key.kind is NetworkKind.NAD:
+            message = "its plugins find what they need on the node by themselves"
     elif network.backend == "bridge" and network.host_device and not network.segment:
         # Enslaving a NIC takes its addresses out of use: it could cut the node off.
         message += (

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from danmpy.api.limits import IPV6_MTU_MIN
-from danmpy.api.specs import NetworkKey, NetworkSpec, SegmentKey, SegmentKind
+from danmpy.api.nad_configs import link_plugin
+from danmpy.api.specs import NetworkKey, NetworkKind, NetworkSpec, SegmentKey, SegmentKind
 from danmpy.kernel.hostlinks import HostFacts, LinkFacts, VxlanAttributes
 from danmpy.netwatcher.marks import (
     bridge_mark,
@@ -468,7 +469,8 @@ class _Survey:
         hook = kinds[winner.key]
         losers = [network for network in rivals if kinds[network.key] != hook]
         for network in losers:
-            self._refusals.backend_conflict(network, where, hook, winner.key)
+            hooks = (kinds[network.key], hook)
+            self._refusals.backend_conflict(network, where, hooks, winner.key)
         return [network for network in users if network not in losers]
 
     def _is_port(self, link: LinkFacts, segment: SegmentKey) -> bool:
@@ -482,7 +484,9 @@ class _Survey:
     def _hook(self, network: NetworkSpec) -> str:
         if network.backend == "bridge" and not self._on_bridge(network):
             return ""
-        return network.backend if network.backend in _EXCLUSIVE else ""
+        nad = network.key.kind is NetworkKind.NAD
+        plugin = link_plugin(network.conf) if nad else network.backend
+        return plugin if plugin in _EXCLUSIVE else ""
 
 
 def _wires_of(host: HostFacts) -> dict[tuple[object, ...], list[LinkFacts]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from danmpy.api.limits import IFALIAS_MAX_BYTES, IFNAME_MAX_BYTES
-from danmpy.api.specs import NetworkKey, NetworkSpec, SegmentKey, SegmentKind
+from danmpy.api.specs import DANM_KINDS, NetworkKey, NetworkSpec, SegmentKey, SegmentKind
 from danmpy.kernel.hostlinks import OWN_GROUP, HostFacts, LinkFacts
 from danmpy.netwatcher.values import DeviceKind
 
@@ -91,7 +91,11 @@ def bridge_name(owner: SegmentKey | NetworkKey) -> str:
 
 
 def danm_name(network: NetworkSpec, segment: SegmentKey) -> str:
-    """What DANM 4.3 calls the device of `network`; "" where that is no possible name."""
+    """What DANM 4.3 calls the device of `network`; "" where that is no possible name, and for
+    networks that DANM does not know.
+    """
+    if network.key.kind not in DANM_KINDS:
+        return ""
     if segment.kind is SegmentKind.VXLAN:
         name = f"vx_{network.network_id}"
     else:

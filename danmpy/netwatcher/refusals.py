@@ -126,13 +126,13 @@ class Refusals:
         )
 
     def backend_conflict(
-        self, network: NetworkSpec, where: str, hook: str, winner: NetworkKey
+        self, network: NetworkSpec, where: str, hooks: tuple[str, str], winner: NetworkKey
     ) -> None:
-        """Two backends that cannot share a device."""
+        """Two backends that cannot share a device: `hooks` are the network's and the winner's."""
         self._refuse(
             [network],
             Reason.BACKEND_CONFLICT,
-            f"{network.backend} cannot share {where} with the {hook} of {winner} (the kernel lets "
+            f"{hooks[0]} cannot share {where} with the {hooks[1]} of {winner} (the kernel lets "
             "one kind use a device): use one NetworkType, or another segment",
         )
 

@@ -107,6 +107,12 @@ def test_a_vlan_makes_a_segment_and_a_device_alone_makes_none() -> None:
     assert build(vlan=7).segment is None
 
 
+def test_a_vlan_on_a_device_pool_is_one_of_the_pools() -> None:
+    segment = build(device_pool="vendor/vf", vlan=7).segment
+    assert segment == SegmentKey(parent="vendor/vf", kind=SegmentKind.VLAN, id=7)
+    assert build(device_pool="vendor/vf").segment is None
+
+
 def test_a_network_without_subnets_has_no_pools() -> None:
     assert (build().v4, build().v6) == (None, None)
 

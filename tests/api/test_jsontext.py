@@ -35,7 +35,9 @@ def test_a_key_that_stands_twice_is_refused() -> None:
         parse_json('[{"a": 1, "a": 1}]')
 
 
-@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "-Infinity", "", "[" * 100_000, "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["NaN", "[Infinity]", "-Infinity", "", "[" * 100_000, "9" * 5000, "[1e999]", "-1e999"]
+)
 def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(TextError, match="no JSON"):
         parse_json(text)

@@ -5,20 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from support.attaching import AttachNode, declare_three, make_node, remove_node
+from support.attaching import AttachNode, alone, declare_three, make_node, remove_node
 from support.netns import Namespace, Namespaces
 
 
 @pytest.fixture
 def node(tmp_path: Path, namespaces: Namespaces) -> Iterator[AttachNode]:
     """A node without networks."""
-    made = make_node(tmp_path, namespaces)
-    try:
-        made.open()
-        yield made
-        made.close()
-    finally:
-        remove_node(made)
+    with alone():
+        made = make_node(tmp_path, namespaces)
+        try:
+            made.open()
+            yield made
+            made.close()
+        finally:
+            remove_node(made)
 
 
 @pytest.fixture

@@ -18,15 +18,20 @@ from danmpy.attach.plan import (
     MadeInterface,
     addresses_by_interface,
     alias_of,
+    default_gateways,
     differences,
     extend_result,
     host_link_name,
+    lost_routes,
     plan_config,
     plan_link,
     plan_result,
+    stand_ins,
+    without_defaults,
 )
 from danmpy.attach.values import Backend, InterfaceSpec, PodIdentity
 from danmpy.kernel.podlinks import PodFacts, PodLink, PodLinkConfig, PodLinkFacts, PodRoute, PodRule
+from support.specs import pool, static
 
 NETWORK = NetworkSpec(
     key=NetworkKey(kind=NetworkKind.TENANT, namespace="blue", name="internal"),
@@ -248,3 +253,57 @@ def test_what_plugins_before_us_made_is_passed_on_and_ours_comes_behind() -> Non
     assert both.routes == (*before.routes, *own.routes)
     assert both.dns == before.dns
     assert extend_result(None, own) is own
+
+
+def test_default_routes_that_are_settled_later_are_not_planned() -> None:
+    gateways = (ip_address("10.0.0.1"), ip_address("10.0.0.2"))
+    spec = replace(SPEC, default_gateways=gateways)
+    addresses = [ip_interface("10.0.0.7/24")]
+    assert [r.metric for r in plan_config(spec, addresses, "c1").routes] == [0, 1]
+    assert plan_config(replace(spec, takes_default=True), addresses, "c1").routes == ()
+
+
+def test_only_default_routes_of_the_main_table_and_of_these_families_are_left_out() -> None:
+    routes = tuple(
+        CniRoute(dst=ip_network(text), table=table)
+        for text, table in (
+            ("0.0.0.0/0", None),
+            ("0.0.0.0/0", 254),
+            ("0.0.0.0/0", 7),
+            ("10.0.0.0/8", None),
+            ("::/0", None),
+        )
+    )
+    result = CniResult(routes=routes)
+    assert without_defaults(result, (4,)).routes == routes[2:]
+    assert without_defaults(result, (6,)).routes == routes[:4]
+    assert without_defaults(result, ()) == result
+
+
+def test_a_route_without_a_next_hop_goes_over_the_gateway_of_its_family() -> None:
+    ips = (
+        CniIp(address=ip_interface("10.0.0.7/24"), gateway=ip_address("10.0.0.1")),
+        CniIp(address=ip_interface("10.0.0.8/24"), gateway=ip_address("10.0.0.2")),
+    )
+    routes = (
+        CniRoute(dst=ip_network("0.0.0.0/0")),
+        CniRoute(dst=ip_network("0.0.0.0/0"), gw=ip_address("10.0.0.1")),
+        CniRoute(dst=ip_network("::/0")),
+        CniRoute(dst=ip_network("10.0.0.0/8"), gw=ip_address("10.0.0.9")),
+    )
+    assert default_gateways(CniResult(ips=ips, routes=routes)) == (ip_address("10.0.0.1"),)
+    assert default_gateways(CniResult(routes=routes[:1])) == ()
+
+
+def test_an_interface_that_has_its_routes_has_lost_none() -> None:
+    assert lost_routes("eth0", CONFIG, WHOLE) == []
+    bare = replace(WHOLE, routes={"eth0": frozenset()})
+    assert len(lost_routes("eth0", CONFIG, bare)) == len(CONFIG.routes)
+
+
+def test_stand_ins_are_such_addresses_as_will_be_leased() -> None:
+    pools = replace(NETWORK, v4=pool("10.0.0.0/24"), v6=pool("fd00::/64"))
+    dynamic, fixed = AddressAsk(mode=AddressMode.DYNAMIC), static("fd00::9")
+    spec = replace(SPEC, network=pools, ip=dynamic, ip6=fixed)
+    assert stand_ins(spec) == (ip_interface("10.0.0.1/24"), ip_interface("fd00::9/64"))
+    assert stand_ins(replace(spec, ip=AddressAsk(), ip6=AddressAsk())) == ()

@@ -13,6 +13,7 @@ from danmpy.errors import ClusterError, NotReadyError
 from danmpy.intent.values import Intent, Problem
 from danmpy.ipam.profiles import ASSIGNMENT_PENDING
 from danmpy.netwatcher.values import LookReport
+from support.nads import nad_key
 from support.specs import network, tenant_key
 
 BLUE = tenant_key("internal")
@@ -198,3 +199,34 @@ def test_a_network_that_is_given_its_segment_just_now_is_waited_for_if_it_is_ask
 def test_a_network_that_gets_no_segment_in_time_is_tried_again() -> None:
     with pytest.raises(NotReadyError, match="no segment is assigned yet"):
         view_of(Node(intent=INTENT, report=WAITING)).read_networks(INTENT, [BLUE])
+
+
+BARE = network(nad_key("bare"), segment=None, backend="nad", conf="{}")
+WIRED = network(nad_key("wired"), vni=700, backend="nad", conf="{}")
+
+
+def test_a_nad_without_a_device_is_seen_before_any_look_went_by_it() -> None:
+    node = Node(intent=Intent(networks={BLUE: SPEC, BARE.key: BARE}), report=LOOK)
+    seen = view_of(node).read_networks(node.intent, [BARE.key])
+    assert seen.networks == {BLUE: SPEC, BARE.key: BARE}
+    assert (seen.refused, node.waits) == ({}, [])
+    changed = replace(BARE, conf='{"type": "macvlan"}')
+    node.intent = Intent(networks={BLUE: SPEC, BARE.key: changed})
+    assert view_of(node).read_networks(node.intent, [BARE.key]).networks[BARE.key] == changed
+
+
+def test_a_nad_with_a_device_is_waited_for_like_every_network() -> None:
+    node = Node(intent=Intent(networks={WIRED.key: WIRED}), report=LOOK)
+    with pytest.raises(NotReadyError):
+        view_of(node).read_networks(node.intent, [WIRED.key])
+    assert node.waits == [WAIT_S]
+
+
+def test_what_a_nad_stands_for_is_waited_for_with_it() -> None:
+    alias = replace(BARE, alias=BLUE)
+    intent = Intent(networks={BLUE: SPEC, alias.key: alias})
+    whole = replace(LOOK, intent=intent)
+    empty = LookReport(at=0, intent=Intent(networks={alias.key: alias}))
+    node = Node(intent=intent, report=empty, coming=[whole])
+    assert view_of(node).read_networks(intent, [alias.key]).networks[BLUE] == SPEC
+    assert node.waits == [WAIT_S]

@@ -172,6 +172,48 @@ def test_a_pod_without_declaration_is_told_which_default_networks_were_looked_fo
     assert answer["interfaces"][0]["reasons"][0].endswith("it gets the default network")
 
 
+def test_a_pod_that_asks_in_other_words_is_explained_as_the_node_reads_it(blue: World) -> None:
+    body = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "web",
+            "namespace": "blue",
+            "annotations": {"k8s.v1.cni.cncf.io/networks": "internal,shared@oam0,none"},
+        },
+    }
+    blue.write("web.yaml", json.dumps(body))
+    blue.write("default.yaml", SHARED.replace("shared", "default").replace("900", "902"))
+    blue.look()
+    answer = blue.ask("explain", "blue/web", code=1)
+    assert [(item["interface"], item["network"]) for item in answer["interfaces"]] == [
+        ("eth0", "ClusterNetwork/default"),
+        ("net1", "TenantNetwork/blue/internal"),
+        ("oam0", "ClusterNetwork/shared"),
+    ]
+    first, second, _ = answer["interfaces"]
+    assert first["reasons"][0].startswith("the default network comes first")
+    assert second["reasons"][0].endswith("which is TenantNetwork/blue/internal")
+    (problem,) = answer["problems"]
+    assert problem["message"].startswith("interface 3 ")
+    assert "NetworkAttachmentDefinition/blue/none" in problem["message"]
+
+
+def test_an_ipam_claim_that_nobody_made_is_a_problem(blue: World) -> None:
+    wanted = [{"name": "internal", "ipam-claim-reference": "vm-1"}]
+    metadata = {
+        "name": "web",
+        "namespace": "blue",
+        "annotations": {"k8s.v1.cni.cncf.io/networks": json.dumps(wanted)},
+    }
+    blue.write("web.yaml", json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata}))
+    blue.write("default.yaml", SHARED.replace("shared", "default").replace("900", "902"))
+    blue.look()
+    (problem,) = blue.ask("explain", "blue/web", code=1)["problems"]
+    assert problem["subject"] == "IPAMClaim/blue/vm-1"
+    assert "there is no such claim" in problem["message"]
+
+
 @pytest.mark.parametrize("conf", [True, False])
 def test_a_delegate_is_explained_or_its_missing_configuration_is(blue: World, conf: bool) -> None:
     blue.write(

@@ -53,6 +53,7 @@ def test_an_interface_finds_its_entry_and_the_default_network_has_none() -> None
     asks = (ask(cluster_key("a")), ask(cluster_key("b")))
     assert Decided(asks=asks, specs=(spec,)).ask_of(spec) is asks[1]
     assert Decided(specs=(spec,)).ask_of(spec) is None
+    assert Decided(asks=asks, given=asks[1:], specs=(spec,)).ask_of(spec) is None
 
 
 def test_a_look_that_is_over_does_not_wait_for_another() -> None:

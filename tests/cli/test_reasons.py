@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from danmpy.api.specs import AddressAsk, AddressMode, InterfaceAsk
+from danmpy.api.specs import (
+    AddressAsk,
+    AddressMode,
+    Dialect,
+    InterfaceAsk,
+    NetworkKey,
+    NetworkKind,
+)
 from danmpy.attach.journal import LinkRecord
 from danmpy.attach.values import Backend, InterfaceSpec
 from danmpy.cli.reasons import bare_item, future_routes, reasons, why_address
@@ -78,6 +85,14 @@ def test_a_name_has_a_reason(
     [
         (spec(), "vxlan 700 on ens4 is assigned to the network from the TenantConfig"),
         (
+            spec(network=replace(BLUE, segment=None, device_pool="a.com/vf")),
+            "on the next device of a.com/vf that the pod was given",
+        ),
+        (
+            spec(network=replace(BLUE, device_pool="a.com/vf"), backend=Backend.DELEGATE),
+            "a.com/vf that the pod was given, with vxlan 700",
+        ),
+        (
             spec(network=network(cluster_key("shared"), vni=900)),
             "vxlan 900 on ens4 is set in the network",
         ),
@@ -146,3 +161,41 @@ def test_an_interface_without_a_declaration_still_has_every_field() -> None:
     bare = bare_item(LinkRecord(name="eth0", network="TenantNetwork/blue/internal"))
     assert bare["backend"] is None
     assert set(bare) == set(item)
+
+
+NAD = NetworkKey(kind=NetworkKind.NAD, namespace="blue", name="net-a")
+CONF = NetworkKey(kind=NetworkKind.NAD, name="flannel")
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "dialect", "said"),
+    [
+        (spec(), None, Dialect.SILENT, "the pod declares no interfaces, so it gets the default"),
+        (spec(), None, Dialect.NPWG, "the default network comes first"),
+        (spec(), None, Dialect.KNITTER, "the default network comes first"),
+        (spec(index=1), None, Dialect.NPWG, "npwg.more_networks gives this network to every pod"),
+        (
+            spec(index=1, name="net1"),
+            ask(NAD, name="net1"),
+            Dialect.NPWG,
+            f"the Network Plumbing Working Group, which is {BLUE.key}; named by position 1",
+        ),
+        (spec(index=1, name="x0"), ask(NAD, name="x0"), Dialect.NPWG, "the entry names it x0"),
+        (
+            spec(index=1, name="eth1"),
+            ask(CONF, name="eth1"),
+            Dialect.GENIE,
+            "CNI-Genie, which is a CNI configuration of this node; named by position 1",
+        ),
+        (
+            spec(network=replace(BLUE, key=NAD, conf="{}"), backend=Backend.DELEGATE),
+            ask(NAD),
+            Dialect.NPWG,
+            "made by the CNI configuration in NetworkAttachmentDefinition/blue/net-a",
+        ),
+    ],
+)
+def test_other_dialects_have_reasons_in_their_words(
+    made: InterfaceSpec, asked: InterfaceAsk | None, dialect: Dialect, said: str
+) -> None:
+    assert said in "; ".join(reasons(made, asked, "", dialect))

@@ -25,6 +25,7 @@ from danmpy.attach.server import CniServer
 from support.attaching import (
     THREE,
     AttachNode,
+    alone,
     assert_empty,
     declare_three,
     make_node,
@@ -106,21 +107,22 @@ def runtime(
     request: pytest.FixtureRequest, tmp_path: Path, namespaces: Namespaces
 ) -> Iterator[Runtime]:
     """A node with three networks, the pod web on all of them, and everything in front of it."""
-    node = make_node(tmp_path, namespaces)
-    try:
-        node.open()
-        declare_three(node)
-        plugin = make_shim(request.param, tmp_path)
-        handler = CniHandler(node.attacher, CniMetrics(CollectorRegistry()))
-        server = CniServer(tmp_path / "cni.sock", handler.answer)
-        server.start()
+    with alone():
+        node = make_node(tmp_path, namespaces)
         try:
-            yield Runtime(node=node, plugin=plugin, socket=tmp_path / "cni.sock")
+            node.open()
+            declare_three(node)
+            plugin = make_shim(request.param, tmp_path)
+            handler = CniHandler(node.attacher, CniMetrics(CollectorRegistry()))
+            server = CniServer(tmp_path / "cni.sock", handler.answer)
+            server.start()
+            try:
+                yield Runtime(node=node, plugin=plugin, socket=tmp_path / "cni.sock")
+            finally:
+                server.close()
+            node.close()
         finally:
-            server.close()
-        node.close()
-    finally:
-        remove_node(node)
+            remove_node(node)
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from danmpy.api.cni import SUPPORTED_VERSIONS
-from danmpy.attach.delegate_confs import OWN_TYPES
+from danmpy.api.nad_configs import OWN_TYPES
 from danmpy.cni import shim
 from danmpy.cni.install import (
+    CAPABILITIES,
     CONFLIST_NAME,
     DEFAULT_SOCKET,
     PLUGIN_NAME,
@@ -74,7 +75,7 @@ def test_the_configuration_list_is_one_that_runtimes_old_and_new_load() -> None:
         "cniVersion": "1.0.0",
         "cniVersions": list(SUPPORTED_VERSIONS),
         "name": "danmpy",
-        "plugins": [{"type": PLUGIN_NAME}],
+        "plugins": [{"type": PLUGIN_NAME, "capabilities": dict.fromkeys(CAPABILITIES, True)}],
     }
     assert PLUGIN_NAME in OWN_TYPES
     assert sorted(["10-other.conf", "00-aaa.conf", CONFLIST_NAME])[1] == CONFLIST_NAME

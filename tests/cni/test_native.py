@@ -28,7 +28,7 @@ from danmpy.attach.server import CniServer
 from danmpy.attach.wire import MAX_BLOCK, WireAnswer, encode_answer, read_request
 from danmpy.cni import shim
 from danmpy.cni.install import NATIVE_PROGRAM
-from support.attaching import assert_empty, declare_three, make_node, remove_node
+from support.attaching import alone, assert_empty, declare_three, make_node, remove_node
 from support.netns import Namespaces
 from support.requirements import need
 from support.shims import ALL, REPOSITORY, hatch_build, make_shim
@@ -312,6 +312,7 @@ def test_whatever_is_fed_to_them_they_end_alike(
 # What only the native one is for
 
 
+@alone()
 def test_it_attaches_a_pod_in_a_root_file_system_that_holds_nothing_else(
     tmp_path: Path, namespaces: Namespaces
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from danmpy.api.specs import NetworkKind
+from danmpy.api.specs import DANM_KINDS, NetworkKind
 from danmpy.clock import wall_clock
 from danmpy.controller.registration import Registration, render_registration
 from danmpy.db.engine import open_engine
@@ -24,6 +24,7 @@ from support.admitting import Replica
 from support.apiclient import ADMIN, RefusedError
 from support.apiserver import ApiServer
 from support.manifests import GROUP_VERSION, config_manifest, network_manifest
+from support.nads import NAD_CRD, nad_manifest
 from support.netns import wait_until
 from support.specs import DYNAMIC, cluster_key, network, tenant_key
 
@@ -127,7 +128,7 @@ def pod(name: str, annotation: str, namespace: str = "blue", **spec: Any) -> dic
 
 
 @pytest.mark.parametrize("dry", [True, False])
-@pytest.mark.parametrize("kind", list(NetworkKind))
+@pytest.mark.parametrize("kind", DANM_KINDS)
 def test_a_wrong_network_is_refused_with_every_field_and_nothing_is_stored(
     apiserver: ApiServer, webhook: Replica, kind: NetworkKind, dry: bool
 ) -> None:
@@ -151,6 +152,22 @@ def test_a_wrong_network_is_refused_with_every_field_and_nothing_is_stored(
     place = "" if kind is NetworkKind.CLUSTER else "blue/"
     assert f'"networks.danm.k8s.io" denied the request: {kind}/{place}wrong: ' in answer["message"]
     assert apiserver.get(str(kind), "wrong", "blue") is None
+
+
+def test_a_nad_that_nobody_could_use_is_refused_and_those_of_others_pass(
+    apiserver: ApiServer, webhook: Replica
+) -> None:
+    apiserver.apply(NAD_CRD)
+    apiserver.wait_crds_established()
+    status, answer = send(apiserver, "POST", nad_manifest("wrong", text="{"))
+    assert (status, answer["reason"]) == (422, "Invalid")
+    assert '"net-attach-defs.danm.k8s.io" denied the request' in answer["message"]
+    assert [each["field"] for each in answer["details"]["causes"]] == ["spec.config"]
+    assert send(apiserver, "POST", nad_manifest("n", type="theirs", vlan={"any": 1}))[0] == 201
+    status, answer = send(apiserver, "PUT", nad_manifest("n", type="../theirs"))
+    assert status == 422
+    assert send(apiserver, "DELETE", nad_manifest("n"))[0] == 200
+    del webhook
 
 
 @pytest.mark.parametrize(

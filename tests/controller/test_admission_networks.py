@@ -14,6 +14,7 @@ from danmpy.api.specs import AddressMode, NetworkKind
 from danmpy.ipam.values import Lease
 from support.admitting import World, codes, holding
 from support.manifests import config_manifest, network_manifest
+from support.nads import nad_manifest
 from support.specs import cluster_key, tenant_key
 
 T, C, D = NetworkKind.TENANT, NetworkKind.CLUSTER, NetworkKind.DANM
@@ -460,6 +461,8 @@ def test_a_namespace_has_no_more_networks_than_its_quota() -> None:
     assert "has 2" in verdict.conflicts[0].message
     assert full.create(net(C)).allowed
     assert World(cached=(config, others[0])).create(net(T)).allowed
+    nads = [nad_manifest(f"n{number}", "blue") for number in range(3)]
+    assert World(cached=(config, others[0], *nads)).create(net(T)).allowed
     changed = network_manifest(T, "a", "blue", cidr="10.3.0.0/24")
     assert full.update(others[0], changed).allowed
 

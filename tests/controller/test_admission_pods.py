@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danmpy.api.dialects.rules import DialectRules
 from danmpy.controller.admission import AdmissionSettings
+from danmpy.controller.admission_pods import PodRules
 from danmpy.controller.reviews import Verdict, parse_review
 from support.admitting import World, codes, review_of
+from support.dialects import written
 from support.manifests import config_manifest, core_manifest, network_manifest
 
 OLD, NEW, NPWG = (
@@ -216,7 +219,7 @@ def test_the_naming_scheme_of_the_nodes_counts() -> None:
     net = network_manifest("TenantNetwork", "a", "blue", container_prefix="ext")
     entries = [T, {"tenantNetwork": "a"}, {"tenantNetwork": "a"}]
     assert world(net).create(pod(*entries)).allowed
-    legacy = world(net, settings=AdmissionSettings(naming_scheme="legacy"))
+    legacy = world(net, settings=AdmissionSettings(pods=PodRules(naming_scheme="legacy")))
     assert "the same name: ext" in refusal(legacy.create(pod(*entries)))
 
 
@@ -240,10 +243,79 @@ def test_no_annotation_breaks_the_judge(text: str) -> None:
     codes(verdict)
 
 
-def test_a_pod_that_only_another_plugin_may_understand_is_warned_about() -> None:
+def nad(name: str, namespace: str = "blue", **config: Any) -> dict[str, Any]:
+    text = json.dumps({"cniVersion": "1.0.0", "type": "macvlan", "master": "ens4"} | config)
+    return {
+        "apiVersion": "k8s.cni.cncf.io/v1",
+        "kind": "NetworkAttachmentDefinition",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"config": text},
+    }
+
+
+@pytest.mark.parametrize(
+    ("annotations", "words"),
+    [
+        ({NPWG: "macvlan-conf"}, "none of NetworkAttachmentDefinition/blue/macvlan-conf"),
+        ({NPWG: "red/other"}, "NetworkAttachmentDefinition/red/other: there is no such network"),
+        ({NPWG: "A"}, f"[{NPWG}][0]: 'A' is no name"),
+        ({NPWG: '[{"name": "a", "ips": []}]'}, f"[{NPWG}][0].ips: the list is empty"),
+        ({"v1.multus-cni.io/default-network": "a,b"}, "it names 2 networks"),
+        ({"cni": "a,"}, "annotations[cni][1]: there is no name"),
+        ({"networks": '{"ports": []}'}, "networks.ports: the list is empty"),
+        ({"networks": "none"}, "none of TenantNetwork/blue/none"),
+        ({NPWG: "a", "cni": "b"}, "ask for different interfaces"),
+    ],
+)
+def test_a_pod_that_only_another_plugin_may_understand_is_warned_about(
+    annotations: dict[str, str], words: str
+) -> None:
     """Its node refuses it, if it is danmpy that attaches it."""
-    verdict = world().create(pod(**{NPWG: "macvlan-conf"}))
+    verdict = world().create(pod(**annotations))
     assert verdict.allowed
-    assert "this release attaches only" in verdict.warnings[0]
-    for nothing in ("", "[]"):
-        assert world().create(pod(**{NPWG: nothing})) == Verdict()
+    assert words in " ".join(verdict.warnings)
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {NPWG: ""},
+        {NPWG: "[]"},
+        {NPWG: "net-a,net-a@data0"},
+        {NPWG: "internal,local"},
+        {NPWG: '[{"name": "internal", "ips": ["10.0.0.7"]}]'},
+        {"cni": "a,b"},
+        {"cni": ""},
+        {"networks": "internal,storage"},
+        {"networks": '{"ports": [{"attach_to_network": "internal"}]}'},
+    ],
+)
+def test_other_dialects_pass_without_a_word_when_a_node_can_attach_them(
+    annotations: dict[str, str],
+) -> None:
+    assert world(nad("net-a")).create(pod(**annotations)) == Verdict()
+
+
+def test_beside_our_annotation_a_contradiction_is_refused() -> None:
+    assert "not merged" in refusal(world().create(pod(T, **{NPWG: "storage"})))
+
+
+def test_a_nad_that_the_cache_has_not_heard_of_counts() -> None:
+    fresh = World(live=(nad("net-a"),))
+    assert fresh.create(pod(**{NPWG: "net-a"})) == Verdict()
+    assert fresh.questions
+
+
+def test_the_rules_of_the_cluster_count() -> None:
+    rules = PodRules(dialects=DialectRules(namespace_isolation=True))
+    closed = world(nad("x", "red"), settings=AdmissionSettings(pods=rules))
+    assert "npwg.namespace_isolation" in closed.create(pod(**{NPWG: "red/x"})).warnings[0]
+    assert world(nad("x", "red")).create(pod(**{NPWG: "red/x"})) == Verdict()
+
+
+@given(
+    st.sampled_from([NPWG, "v1.multus-cni.io/default-network", "cni", "networks"]),
+    written(["name", "namespace", "ports", "attach_to_network", "attributes"]),
+)
+def test_no_annotation_of_any_dialect_breaks_the_judge(key: str, text: str) -> None:
+    assert world(nad("a")).create(pod(**{key: text})).allowed

@@ -36,10 +36,11 @@ def test_the_deployed_file_is_what_is_rendered() -> None:
     assert yaml.safe_load(registration_file()) == render_registration(Registration())
 
 
-def test_networks_fail_closed_and_pods_open() -> None:
+def test_networks_fail_closed_and_what_others_may_make_open() -> None:
     assert {name: each["failurePolicy"] for name, each in webhooks().items()} == {
         "networks.danm.k8s.io": "Fail",
         "tenantconfigs.danm.k8s.io": "Fail",
+        "net-attach-defs.danm.k8s.io": "Ignore",
         "pods.danm.k8s.io": "Ignore",
     }
     for each in webhooks().values():

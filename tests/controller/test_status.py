@@ -202,13 +202,10 @@ def test_a_network_without_a_segment_has_no_id_and_forgets_the_one_that_it_had()
 
 
 @pytest.mark.parametrize(("backend", "pool"), [("sriov", "example.com/vf"), ("ipvlan", "a.com/b")])
-def test_a_network_of_a_device_plugin_is_not_called_ready(backend: str, pool: str) -> None:
+def test_a_network_of_a_device_plugin_is_as_ready_as_any_other(backend: str, pool: str) -> None:
     network = replace(NETWORK, backend=backend, device_pool=pool)
     ready = condition(compose_status(FOUND, facts(network=network), 0), "Ready")
-    assert (ready["status"], ready["reason"]) == ("False", "NotSupported")
-    delegate = replace(network, backend="bridge")
-    ready = condition(compose_status(FOUND, facts(network=delegate), 0), "Ready")
-    assert ready["status"] == "True"
+    assert (ready["status"], ready["reason"]) == ("True", "Realised")
 
 
 def test_a_bitmap_of_danm_is_said_to_be_ignored() -> None:

@@ -14,7 +14,7 @@ from danmpy import settings
 from danmpy.controller.certificate_sources import secret_name
 from danmpy.controller.registration import LEFT_OUT_LABEL, Registration, registration_file
 from support.deploying import (
-    DATABASE_URL,
+    DATABASE_URLS,
     DEPLOY,
     NAMESPACE,
     OVERLAYS,
@@ -98,10 +98,41 @@ def test_every_container_loads_its_settings(name: str, tmp_path: Path) -> None:
     assert Path("/etc/danmpy/config.yaml") == settings.DEFAULT_PATH
 
 
-def test_in_a_cluster_the_database_comes_from_the_secret(tmp_path: Path) -> None:
-    for name in ("node", "controller", "migrate"):
+SECRETS = {
+    "node": "danmpy-database-node",
+    "controller": "danmpy-database-controller",
+    "migrate": "danmpy-database-migration",
+}
+
+
+def test_in_a_cluster_each_process_has_the_database_login_of_its_own_secret(
+    tmp_path: Path,
+) -> None:
+    for name, secret in SECRETS.items():
         box = container(overlay("cluster"), name)
-        assert load("cluster", box, tmp_path).database_url == DATABASE_URL
+        assert load("cluster", box, tmp_path).database_url == DATABASE_URLS[secret]
+        assert secrets_of(box) == {secret}
+
+
+def test_one_login_for_all_is_a_component(tmp_path: Path) -> None:
+    manifests = overlay("cluster", "one-database-login")
+    for name in SECRETS:
+        box = container(manifests, name)
+        assert load("cluster", box, tmp_path).database_url == DATABASE_URLS["danmpy-database"]
+        assert secrets_of(box) == {"danmpy-database"}
+
+
+def secrets_of(box: Container) -> set[str]:
+    """The Secrets that a container reads, as variables and as files."""
+    sources = [
+        source["secret"]["name"]
+        for volume in box.pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", ())
+        if "secret" in source
+    ]
+    variables = [each.get("valueFrom", {}) for each in box.spec.get("env", ())]
+    named = [each["secretKeyRef"]["name"] for each in variables if "secretKeyRef" in each]
+    return {*sources, *named}
 
 
 def test_on_one_node_both_daemons_open_the_same_sqlite_file(tmp_path: Path) -> None:

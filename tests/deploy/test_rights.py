@@ -64,6 +64,7 @@ MAY: Mapping[str, list[Ask]] = {
     NODE: [
         *asks(READ, *NETWORKS, "tenantconfigs", group=DANM),
         *asks(READ, "network-attachment-definitions", group="k8s.cni.cncf.io"),
+        *asks(("get",), "ipamclaims", group="k8s.cni.cncf.io"),
         *asks(READ, "nodes", "pods"),
         *asks(("patch",), "nodes/status", "pods/status"),
         *asks((*READ, "create", "patch", "delete"), "danmeps", group=DANM),
@@ -75,6 +76,9 @@ MAY: Mapping[str, list[Ask]] = {
         *asks(READ, "tenantconfigs", group=DANM),
         *asks(("list", "watch"), "nodes"),
         *asks(("get", "list"), "pods"),
+        *asks(READ, "network-attachment-definitions", group="k8s.cni.cncf.io"),
+        *asks(("get", "list"), "ipamclaims", group="k8s.cni.cncf.io"),
+        *asks(("patch",), "ipamclaims/status", group="k8s.cni.cncf.io"),
         *asks(("create",), "leases", group=LEASES, namespace=NAMESPACE),
         *asks(
             ("get", "update"),
@@ -102,7 +106,8 @@ ESCALATION = [
     *asks(WRITE, "customresourcedefinitions", group="apiextensions.k8s.io"),
     *asks((*READ, *WRITE), "secrets", namespace="kube-system"),
     *asks(("list", "watch"), "secrets", namespace=NAMESPACE),
-    *asks(("get",), "secrets", namespace=NAMESPACE, name="danmpy-database"),
+    *asks(("get",), "secrets", namespace=NAMESPACE, name="danmpy-database-controller"),
+    *asks(("get",), "secrets", namespace=NAMESPACE, name="danmpy-database-migration"),
     *asks((*READ, *WRITE), "configmaps", namespace=NAMESPACE),
 ]  # fmt: skip
 """With any of these a process could give itself more, or read what is not its own."""
@@ -115,6 +120,8 @@ MAY_NOT: Mapping[str, list[Ask]] = {
         *asks(WRITE, "nodes", "pods", "namespaces"),
         *asks(("update",), "nodes/status", "pods/status"),
         *asks(("create",), "pods/eviction", "pods/binding"),
+        *asks(("list", "watch", *WRITE), "ipamclaims", group="k8s.cni.cncf.io"),
+        *asks(("update", "patch"), "ipamclaims/status", group="k8s.cni.cncf.io"),
         *asks(("update", "deletecollection"), "danmeps", group=DANM),
         *asks((*READ, "update", "delete"), "events"),
         *asks((*READ, *WRITE), "leases", group=LEASES, namespace=NAMESPACE),
@@ -129,7 +136,8 @@ MAY_NOT: Mapping[str, list[Ask]] = {
         *asks(WRITE, "danmeps", group=DANM),
         *asks(WRITE, "nodes", "pods", "namespaces"),
         *asks(("watch",), "pods"),
-        *asks(READ, "network-attachment-definitions", group="k8s.cni.cncf.io"),
+        *asks(("watch", *WRITE), "ipamclaims", group="k8s.cni.cncf.io"),
+        *asks(WRITE, "network-attachment-definitions", group="k8s.cni.cncf.io"),
         *asks(("update", "patch"), "nodes/status", "pods/status"),
         *asks((*READ, *WRITE), "events"),
         *asks(("create",), "leases", group=LEASES, namespace="kube-system"),
@@ -295,12 +303,13 @@ def test_the_controller_keeps_its_certificate_and_reads_no_other_secret(
     objects: ApiServer,
 ) -> None:
     secrets = f"/api/v1/namespaces/{NAMESPACE}/secrets"
-    objects.create({"apiVersion": "v1", "kind": "Secret"} | named("danmpy-database", NAMESPACE))
+    database = named("danmpy-database-migration", NAMESPACE)
+    objects.create({"apiVersion": "v1", "kind": "Secret"} | database)
     own = {"apiVersion": "v1", "kind": "Secret"} | named("danmpy-webhook-tls", NAMESPACE)
     assert status_of(objects, CONTROLLER, "POST", secrets, own) == 201
     assert status_of(objects, CONTROLLER, "GET", f"{secrets}/danmpy-webhook-tls") == 200
     assert status_of(objects, CONTROLLER, "PUT", f"{secrets}/danmpy-webhook-tls", own) == 200
-    assert status_of(objects, CONTROLLER, "GET", f"{secrets}/danmpy-database") == 403
+    assert status_of(objects, CONTROLLER, "GET", f"{secrets}/danmpy-database-migration") == 403
     assert status_of(objects, CONTROLLER, "GET", secrets) == 403
     assert status_of(objects, NODE, "GET", f"{secrets}/danmpy-webhook-tls") == 403
 

@@ -15,6 +15,7 @@ from danmpy.importing.danm import parse_danm
 from danmpy.importing.values import Parsed
 from danmpy.intent.documents import Document, read_documents
 from support.dumps import bitmap, danm_cluster, danm_endpoint, danm_endpoints, danm_networks
+from support.nads import nad_manifest
 
 
 def parsed(text: str) -> Parsed:
@@ -50,6 +51,12 @@ def test_endpoints_say_who_has_an_address_and_the_bitmap_what_else_is_in_use() -
     assert (web.mode, web.mac, web.since) == ("dynamic", None, None)
     assert (str(db.address), db.mode, db.node) == ("172.16.0.200", "static", "node-b")
     assert (str(nobody.address), nobody.is_owned) == ("172.16.0.11", False)
+
+
+def test_nads_in_a_dump_are_none_of_danms_networks() -> None:
+    found = parse_danm([Document(where="dump:1", body=nad_manifest("n", type="macvlan"))])
+    assert (found.holdings, found.problems) == ((), ())
+    assert found.notes[0] == "objects of other kinds are passed over: 1"
 
 
 def test_an_interface_without_addresses_holds_nothing() -> None:

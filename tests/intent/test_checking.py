@@ -139,3 +139,48 @@ spec: {NetworkID: flannel, NetworkType: flannel, AllowedTenants: [vnf]}
     asked = pod({"tenantNetwork": "data", "proutes": {"10.1.0.0/16": "10.240.1.1"}})
     asked["metadata"]["namespace"] = "vnf"
     assert check_documents((*found, *documents(asked))) == ()
+
+
+NAD = {
+    "apiVersion": "k8s.cni.cncf.io/v1",
+    "kind": "NetworkAttachmentDefinition",
+    "metadata": {"name": "net-a", "namespace": "blue"},
+    "spec": {"config": '{"cniVersion": "1.0.0", "type": "macvlan", "master": "ens4"}'},
+}
+
+
+def other_pod(**annotations: str) -> dict[str, Any]:
+    words = {"npwg": "k8s.v1.cni.cncf.io/networks", "cni": "cni", "networks": "networks"}
+    keyed = {words[word]: text for word, text in annotations.items()}
+    return core_manifest("Pod", "web", "blue", annotations=keyed)
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {"npwg": "net-a,internal"},
+        {"npwg": ""},
+        {"cni": "flannel"},
+        {"cni": "", "networks": "internal"},
+        {"networks": '{"ports": [{"attach_to_network": "internal"}]}'},
+    ],
+)
+def test_pods_of_other_dialects_find_their_networks_too(annotations: dict[str, str]) -> None:
+    assert check(INTERNAL, NAD, other_pod(**annotations)) == ()
+
+
+def test_a_pod_of_another_dialect_is_told_of_every_network_that_it_could_have_meant() -> None:
+    (problem,) = check(INTERNAL, NAD, other_pod(npwg="net-a,net-b"))
+    assert (problem.code, problem.hint) == (
+        "NetworkUnknown", "add one of them, or correct the name",
+    )  # fmt: skip
+    assert problem.message == (
+        "interface 2: NetworkAttachmentDefinition/blue/net-b or TenantNetwork/blue/net-b or "
+        "DanmNet/blue/net-b or ClusterNetwork/net-b is not among these manifests"
+    )
+
+
+@pytest.mark.parametrize("annotations", [{"npwg": "A"}, {"cni": "@"}, {"networks": "{"}])
+def test_a_mistake_in_any_dialect_is_told(annotations: dict[str, str]) -> None:
+    (problem,) = check(INTERNAL, other_pod(**annotations))
+    assert problem.code == "InterfacesInvalid"

@@ -162,7 +162,6 @@ def test_everything_that_people_want_is_heard(
     assert stored is not None
     assert intent.networks[tenant_key("internal")].uid == stored["metadata"]["uid"]
     assert watched.source.network_objects() == {}
-    assert watched.source.nads() == {}
 
 
 def test_a_controller_hears_of_the_pods_of_all_nodes_and_keeps_networks(
@@ -548,10 +547,10 @@ def test_a_source_without_pods_neither_lists_nor_follows_any_and_is_whole_withou
             "clusternetworks",
             "danmnets",
             "tenantnetworks",
+            "network-attachment-definitions",
             "nodes",
         }
         assert watched.intent.pods == {}
-        assert source.nads() == {}
         assert ("blue", "web") in source.read_for("blue", "web", "").pods
     finally:
         watched.close()

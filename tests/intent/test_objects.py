@@ -17,7 +17,7 @@ from danmpy.intent.objects import (
     problems_of,
 )
 from danmpy.intent.parse import merge, parse_documents
-from danmpy.kube.errors import DeniedError, MissingError, UnreachableError
+from danmpy.kube.errors import DeniedError, MissingError, UnreachableError, error_of
 from danmpy.kube.resources import (
     CLUSTER_NETWORKS,
     NADS,
@@ -106,14 +106,48 @@ def test_the_heartbeat_of_a_node_and_the_status_of_a_pod_ask_for_nothing() -> No
     assert not entry_of(NODES, moved, keep_status=False).asks_like(before)
 
 
-def test_the_text_of_a_nad_is_kept() -> None:
+def test_a_nad_is_a_network_that_nobody_writes() -> None:
     body = {
-        "metadata": {"name": "n", "namespace": "blue", "resourceVersion": "1"},
-        "spec": {"config": "{}"},
+        "metadata": {"name": "n", "namespace": "blue", "uid": "u", "resourceVersion": "1"},
+        "spec": {"config": '{"type": "macvlan"}'},
+        "status": {"segment": {"id": 7}},
     }
-    assert entry_of(NADS, body, keep_status=False).config == "{}"
-    assert entry_of(NADS, body | {"spec": {"config": 7}}, keep_status=False).config == ""
-    assert entry_of(NADS, body | {"spec": "x"}, keep_status=False).config == ""
+    entry = entry_of(NADS, body, keep_status=True)
+    assert isinstance(entry.judged.value, NetworkSpec)
+    assert entry.judged.value.conf == '{"type": "macvlan"}'
+    assert (entry.kept, entry.segment) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "whole", "late"), [(404, True, False), (403, False, False), (503, False, True)]
+)
+def test_a_kind_that_need_not_be_there_is_waited_for_while_nobody_answers(
+    status: int, whole: bool, late: bool
+) -> None:
+    cache = ObjectCache(NADS, optional=True)
+    assert cache.is_late
+    assert not cache.is_whole
+    cache.set_failure(error_of(status, {}, NADS.path()), missing=False, forget=False)
+    assert (cache.is_whole, cache.is_late) == (whole, late)
+    away = error_of(503, {}, NADS.path())
+    cache.set_failure(away, missing=False, forget=False)
+    assert cache.is_whole == whole
+    needed = ObjectCache(TENANT_NETWORKS)
+    needed.set_failure(error_of(status, {}, NADS.path()), missing=True, forget=False)
+    assert needed.is_late
+    assert not needed.is_whole
+
+
+def test_what_was_heard_of_a_kind_holds_while_the_server_does_not_know_it() -> None:
+    cache = ObjectCache(NADS, optional=True)
+    body = {
+        "metadata": {"name": "n", "namespace": "blue", "uid": "u", "resourceVersion": "1"},
+        "spec": {},
+    }
+    cache.set_all(dict([cache.read(body)]))
+    cache.set_failure(error_of(404, {}, NADS.path()), missing=True, forget=False)
+    assert cache.is_whole
+    assert len(list(cache.judged())) == 1
 
 
 def test_an_object_that_has_not_changed_is_not_judged_again() -> None:

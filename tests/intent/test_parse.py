@@ -17,6 +17,7 @@ from danmpy.intent.documents import Document
 from danmpy.intent.parse import judge_document, merge, parse_documents
 from danmpy.intent.values import Intent
 from support.manifests import config_manifest, core_manifest, documents, network_manifest
+from support.nads import nad_key, nad_manifest
 from support.specs import cluster_key, danm_key, tenant_key
 
 CONFIG = config_manifest({"name": "ens4", "vniType": "vxlan", "vniRange": "700-799"})
@@ -41,10 +42,15 @@ def test_every_kind_becomes_its_value() -> None:
         core_manifest("Node", "node-a"),
         core_manifest("Namespace", "blue"),
         {"apiVersion": "danm.k8s.io/v1", "kind": "DanmEp", "metadata": {"name": "x"}},
-        {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition"},
+        nad_manifest("n", "blue", type="macvlan"),
     )
     assert intent.problems == ()
-    assert set(intent.networks) == {cluster_key("c"), tenant_key("t"), danm_key("d")}
+    assert set(intent.networks) == {
+        cluster_key("c"),
+        tenant_key("t"),
+        danm_key("d"),
+        nad_key("n"),
+    }
     assert [config.name for config in intent.tenant_configs] == ["tenants"]
     assert set(intent.pods) == {("blue", "web-0")}
     assert [node.name for node in intent.nodes] == ["node-a"]
@@ -430,3 +436,42 @@ def test_the_segment_of_a_network_beyond_the_quota_is_given_to_no_other() -> Non
 
     assert capped.networks == {}
     assert capped.claims == {SegmentKey(parent="ens4", kind=SegmentKind.VLAN, id=30)}
+
+
+NAD_ON_A_WIRE = {"type": "macvlan", "master": "ens4", "vxlan": 700}
+
+
+def test_a_broken_nad_is_rejected_and_touches_nothing_else() -> None:
+    intent = parse(nad_manifest("bad", text="{"), nad_manifest("good", **NAD_ON_A_WIRE))
+    assert set(intent.networks) == {nad_key("good")}
+    ((key, (problem,)),) = intent.rejected.items()
+    assert (key, problem.subject, problem.code) == (nad_key("bad"), str(key), "ConfigNotJson")
+    assert intent.complete
+
+
+def test_a_nad_is_of_its_own_group() -> None:
+    intent = parse(nad_manifest("n") | {"apiVersion": "danm.k8s.io/v1"})
+    assert codes(intent) == ["ApiVersionUnknown"]
+    assert "k8s.cni.cncf.io/v1" in intent.problems[0].hint
+    assert nad_key("n") in intent.rejected
+
+
+def test_a_refused_nad_claims_the_segment_it_names() -> None:
+    intent = parse(nad_manifest("n", **NAD_ON_A_WIRE, disableGC="often"))
+    assert intent.networks == {}
+    assert intent.claims == {SegmentKey(parent="ens4", kind=SegmentKind.VXLAN, id=700)}
+
+
+def test_nads_of_other_plugins_count_for_no_quota() -> None:
+    judged = [
+        judge_document(document)
+        for document in documents(
+            nad_manifest("x"),
+            nad_manifest("y"),
+            network_manifest("DanmNet", "a", "blue"),
+            config_manifest({"name": "ens4"}, quotas={"networks": 1}),
+        )
+    ]
+    capped = merge(judged, by_quota=True)
+    assert capped.rejected == {}
+    assert len(capped.networks) == 3

@@ -31,7 +31,11 @@ def _routes(draw: st.DrawFn) -> PodRoute:
     bits = network.max_prefixlen - length
     host = type(network)(int(network) >> bits << bits)
     gateway = draw(st.none() | st.ip_addresses(v=version).map(str))
-    return PodRoute(destination=f"{host}/{length}", gateway=gateway, table=draw(_TABLES))
+    # 1024 is what an IPv6 route has that asks for none.
+    metric = draw(st.integers(min_value=0, max_value=2**32 - 1).filter(lambda m: m != 1024))
+    return PodRoute(
+        destination=f"{host}/{length}", gateway=gateway, table=draw(_TABLES), metric=metric
+    )
 
 
 @given(_routes(), _INDICES)
@@ -42,6 +46,20 @@ def test_a_route_comes_back_as_it_was(route: PodRoute, index: int) -> None:
     assert message["family"] == family
     assert podmessages.route_facts(data, family) == (index, route)
     assert message["scope"] == (0 if route.gateway else 253)
+
+
+@given(_routes(), _INDICES)
+def test_a_route_is_removed_whoever_made_it(route: PodRoute, index: int) -> None:
+    message = decode(rtmsg, podmessages.remove_route(index, route))
+    family = socket.AF_INET6 if route.family == 6 else socket.AF_INET
+    assert podmessages.route_facts(podmessages.remove_route(index, route), family) == (index, route)
+    assert (message["proto"], message["scope"], message["type"]) == (0, 255, 0)
+
+
+def test_the_metric_that_the_kernel_gives_ipv6_routes_is_none() -> None:
+    route = PodRoute(destination="::/0", gateway="fd00::1", metric=1024)
+    data = podmessages.add_route(3, route)
+    assert podmessages.route_facts(data, socket.AF_INET6)[1].metric == 0
 
 
 @given(_V4 | _V6, _TABLES)

@@ -308,6 +308,36 @@ def test_a_foreign_link_gets_only_what_it_lacks_and_keeps_the_rest(pod: str) -> 
     assert any(":" in address for address in seen.addresses["ext1"])
 
 
+def test_routes_are_taken_away_and_given_with_the_metric_that_was_asked(pod: str) -> None:
+    for name, net in (("ext0", "10.0.0"), ("ext2", "10.1.0")):
+        ip("-n", POD, "link", "add", name, "type", "bridge")
+        ip("-n", POD, "address", "add", f"{net}.5/24", "dev", name)
+        ip("-n", POD, "link", "set", name, "up")
+    ip("-n", POD, "address", "add", "fd00::5/64", "dev", "ext0", "nodad")
+    ip("-n", POD, "route", "add", "default", "via", "10.0.0.1", "proto", "dhcp")
+    ip("-n", POD, "route", "add", "default", "via", "10.0.0.2", "metric", "50")
+    ip("-n", POD, "route", "add", "::/0", "via", "fd00::1")
+    wanted = [
+        ("ext2", PodRoute(destination="0.0.0.0/0", gateway="10.1.0.1")),
+        ("ext2", PodRoute(destination="0.0.0.0/0", gateway="10.1.0.2", metric=1)),
+    ]
+    with enter_pod(pod) as net:
+        there = [("ext0", route) for route in net.read().routes["ext0"] if route.is_default]
+        assert {(r.gateway, r.metric) for _, r in there} == {
+            ("10.0.0.1", 0),
+            ("10.0.0.2", 50),
+            ("fd00::1", 0),
+        }
+        net.change_routes(there, wanted)
+        net.change_routes(there, [])  # what is gone already is no error
+        seen = net.read()
+    assert not any(route.is_default for route in seen.routes["ext0"])
+    assert {("ext2", r) for r in seen.routes["ext2"] if r.is_default} == set(wanted)
+    unreachable = PodRoute(destination="0.0.0.0/0", gateway="172.16.0.1", metric=9)
+    with enter_pod(pod) as net, pytest.raises(HostError, match=r"0\.0\.0\.0/0 via 172\.16\.0\.1"):
+        net.change_routes([], [("ext2", unreachable)])
+
+
 def test_a_router_s_advertisement_gives_no_address_that_nobody_leased(pod: str) -> None:
     with enter_pod(pod) as net:
         net.add_links([(MACVLAN, index_of(PARENT))])

@@ -6,7 +6,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from danmpy.api.cni import CniDns, CniInterface, CniIp, CniResult, CniRoute
+from danmpy.api.cni import CniDns, CniInterface, CniIp, CniResult, CniRoute, render_result
+from danmpy.api.specs import NetworkKey, NetworkKind
 from danmpy.attach.journal import Phase
 from danmpy.kernel.podlinks import PodLinkConfig, PodRoute
 from danmpy.mirrors.attachments import AttachmentReader, facts_of, parse_key
@@ -159,3 +160,47 @@ def test_a_record_is_worked_out_once_and_forgotten_with_its_attachment() -> None
     del first
     gc.collect()
     assert reader._known == {}
+
+
+def test_what_only_a_definition_of_the_working_group_has_is_told_too() -> None:
+    nad = NetworkKey(kind=NetworkKind.NAD, namespace="blue", name="ib")
+    link = replace(
+        delegate_link("net1", nad, CniResult()),
+        asked="blue/other",
+        infiniband_guid="02:00:00:00:00:00:00:01",
+        device_info='{"type": "pci"}',
+    )
+    shown = with_result(record(links=(link,)), CniResult())
+    (facts,) = facts_of(shown).interfaces
+    assert (facts.network, facts.asked) == (nad, "blue/other")
+    assert facts.infiniband_guid == "02:00:00:00:00:00:00:01"
+    assert facts.device_info == {"type": "pci"}
+    assert not facts.has_endpoint
+    for damaged in ("{", "[]", "5"):
+        broken = replace(link, device_info=damaged)
+        assert facts_of(replace(shown, links=(broken,))).interfaces[0].device_info == {}
+
+
+def test_the_interface_of_a_plugin_before_us_comes_first_with_what_it_has_now() -> None:
+    previous = CniResult(
+        interfaces=(CniInterface(name="br0"), CniInterface(name="eth0", sandbox=NETNS, mtu=1400)),
+        ips=(
+            CniIp(address=ip_interface("10.9.0.2/24"), gateway=ip_address("10.9.0.1"), interface=1),
+            CniIp(address=ip_interface("10.9.0.9/24"), interface=0),
+        ),
+        routes=(CniRoute(dst=ip_network("0.0.0.0/0")),),
+        dns=CniDns(domain="blue"),
+    )
+    shown = record(interfaces={"net1": INTERNAL}, network_name="chain")
+    shown = replace(shown, previous=render_result(previous, "1.1.0"))
+    first, second = facts_of(shown).interfaces
+    assert (first.name, first.network, first.mtu) == (
+        "eth0",
+        NetworkKey(kind=NetworkKind.NAD, name="chain"),
+        1400,
+    )
+    assert (first.addresses, first.gateways) == (("10.9.0.2/24",), ("10.9.0.1",))
+    assert first.dns.domain == "blue"
+    assert [each.is_pods for each in (first, second)] == [True, False]
+    taken = replace(shown, defaults_taken=(4,))
+    assert facts_of(taken).interfaces[0].gateways == ()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from danmpy.api.cni import CniRequest, Verb
+from danmpy.attach.plugging.news import NewsKind, PodNews
 from danmpy.clock import MICROSECONDS, wall_clock
 from danmpy.errors import ExhaustedError
 from danmpy.kube.client import KubeClient
@@ -67,6 +68,22 @@ def test_an_attached_pod_has_an_event_with_its_addresses_also_over_restarts(told
     told.mirror.run(3.0)
     (event,) = told.pods.events("NetworksAttached")
     assert event["count"] == 2
+
+
+def test_news_of_the_daemon_about_a_pod_are_events_of_their_own(told: Told) -> None:
+    record = told.pods.make(1)
+    told.mirror.run(0.0)
+    for kind, reason, severity in (
+        (NewsKind.CHANGED, "InterfacesChanged", "Normal"),
+        (NewsKind.REFUSED, "InterfacesRefused", "Warning"),
+        (NewsKind.BROKEN, "NetworksBroken", "Warning"),
+        (NewsKind.MENDED, "NetworksMended", "Normal"),
+    ):
+        told.mirror.tell(PodNews.of(record, kind, f"this is {kind}"))
+        told.mirror.run(1.0)
+        (event,) = told.pods.events(reason)
+        assert (event["type"], event["message"]) == (severity, f"this is {kind}")
+        assert event["involvedObject"]["uid"] == told.pods.specs["blue", "web-1"].uid
 
 
 def test_what_was_attached_long_ago_is_not_told_again_after_a_restart(told: Told) -> None:

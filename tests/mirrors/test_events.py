@@ -25,6 +25,7 @@ from danmpy.mirrors.events import (
     shortened,
 )
 from support.mirroring import EXT, INTERNAL, look, record, vxlan_network
+from support.nads import nad_key
 
 AT = from_rfc3339("2026-05-04T10:15:00.700000Z")
 SECOND = 1_000_000
@@ -55,6 +56,11 @@ def test_an_event_on_a_pod_is_in_its_namespace_and_says_who_tells() -> None:
     assert body["source"] == {"component": "danmpy-node", "host": "node-a"}
     assert body["firstTimestamp"] == body["lastTimestamp"] == "2026-05-04T10:15:00Z"
     assert body["count"] == 1
+
+
+def test_an_event_on_a_nad_names_its_own_group() -> None:
+    assert about_network(nad_key("n"), "u").api_version == "k8s.cni.cncf.io/v1"
+    assert about_network(INTERNAL, "u").api_version == "danm.k8s.io/v1"
 
 
 def test_an_event_on_a_network_without_a_namespace_is_in_default() -> None:

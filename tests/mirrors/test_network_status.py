@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danmpy.api.cni import CniDns
+from danmpy.api.specs import NetworkKey, NetworkKind
 from danmpy.mirrors.network_status import render_status
 from danmpy.mirrors.values import AttachmentFacts, InterfaceFacts
 from support.mirroring import EXT, INTERNAL
@@ -49,6 +50,7 @@ def test_an_interface_with_everything_is_told_as_the_standard_says() -> None:
                 "options": ["x"],
             },
             "gateway": ["10.0.0.1", "fd00::1"],
+            "default-route": ["10.0.0.1", "fd00::1"],
         }
     ]
 
@@ -87,3 +89,21 @@ def test_there_is_an_entry_for_each_interface_one_default_and_never_a_null(
     assert [each["default"] for each in shown].count(True) == 1
     assert all(value is not None and value != [] for each in shown for value in each.values())
     assert all("/" not in ip for each in shown for ip in each.get("ips", ()))
+
+
+def test_a_configuration_of_the_node_is_called_by_its_cni_name() -> None:
+    node = NetworkKey(kind=NetworkKind.NAD, name="cbr0")
+    assert entries(InterfaceFacts(name="eth0", network=node))[0]["name"] == "cbr0"
+
+
+def test_a_network_is_called_as_the_pod_calls_it() -> None:
+    shown = InterfaceFacts(name="net1", network=EXT, asked="blue/ext")
+    assert entries(shown)[0]["name"] == "blue/ext"
+
+
+def test_a_device_is_told_as_its_plugin_describes_it() -> None:
+    pci = {"type": "pci", "version": "1.1.0", "pci": {"pci-address": "0000:00:1f.6"}}
+    guid = "02:00:00:00:00:00:00:01"
+    shown = InterfaceFacts(name="net1", network=EXT, infiniband_guid=guid, device_info=pci)
+    assert entries(shown)[0]["device-info"] == pci
+    assert entries(shown)[0]["infiniband-guid"] == guid

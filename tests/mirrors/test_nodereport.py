@@ -13,6 +13,7 @@ from danmpy.mirrors.nodereport import UNWANTED, attached_on, rows_of
 from danmpy.netwatcher.conditions import not_ready
 from danmpy.netwatcher.values import Reason, Step, StepFailure
 from support.mirroring import EXT, INTERNAL, look, record, vxlan_network
+from support.nads import nad_key
 from support.specs import network
 
 ONE, TWO = vxlan_network(INTERNAL, 700), vxlan_network(EXT, 701)
@@ -124,3 +125,19 @@ def test_a_device_that_stands_keeps_its_segment_although_its_network_has_moved()
     assert {row.segment for row in rows_of(replace(moved, kept_in_use=()), {}, rows).values()} == {
         "vxlan:ens4:709"
     }
+
+
+def test_a_nad_has_a_row_only_where_it_has_a_wire() -> None:
+    bare = network(nad_key("bare"), segment=None, host_device="")
+    wired = vxlan_network(nad_key("wired"), 702)
+    rows = rows_of(look(ONE, bare, wired), {str(bare.key): 2, str(wired.key): 1}, {})
+    assert set(rows) == {str(INTERNAL), str(wired.key)}
+    assert (rows[str(wired.key)].segment, rows[str(wired.key)].attached) == ("vxlan:ens4:702", 1)
+    assert set(rows_of(look(), {"NetworkAttachmentDefinition/flannel": 1}, rows)) == set()
+
+
+def test_a_nad_that_is_gone_keeps_its_row_while_pods_are_on_its_wire() -> None:
+    wired = vxlan_network(nad_key("wired"), 702)
+    before = rows_of(look(wired), {}, {})
+    rows = rows_of(look(), {str(wired.key): 1}, before)
+    assert rows[str(wired.key)].segment == "vxlan:ens4:702"

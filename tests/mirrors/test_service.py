@@ -14,6 +14,7 @@ import pytest
 
 from danmpy.api.cni import CniRequest, Verb
 from danmpy.attach.journal import AttachmentRecord, Journal, Phase
+from danmpy.attach.plugging.news import NewsKind, PodNews
 from danmpy.clock import monotonic
 from danmpy.errors import ExhaustedError
 from danmpy.intent.values import Intent
@@ -175,6 +176,8 @@ def test_a_failed_add_is_an_event_and_costs_the_runtime_nothing(
         assert sorted(costs)[100] < 0.0002
         wait_until(lambda: pods.events("AttachFailed"), what="event")
         wait_until(lambda: pods.events("AttachFailed")[0]["count"] == 200, what="all are counted")
+        node.mirrors.tell(PodNews.of(record(1), NewsKind.BROKEN, "eth1 is gone"))
+        wait_until(lambda: pods.events("NetworksBroken"), what="event of the daemon's own")
 
 
 def test_a_node_without_an_api_server_only_reports_its_rows(

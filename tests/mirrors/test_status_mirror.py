@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from danmpy.api.dialects.keys import GENIE_PREFERENCES
 from danmpy.attach.journal import Phase
 from danmpy.kube.client import KubeClient
 from danmpy.mirrors.attachments import AttachmentReader
@@ -118,3 +120,33 @@ def test_a_pod_that_is_not_known_yet_is_waited_for(client: KubeClient, pods: Api
     pods.specs.update(known)
     assert written.run(1.0) is None
     assert len(pods.status(1)) == 3
+
+
+def test_a_pod_that_has_cni_genies_annotation_finds_its_addresses_there(
+    client: KubeClient, pods: ApiPods
+) -> None:
+    records = Records()
+    records.put(pods.make(1), pods.make(2))
+    before = {GENIE_PREFERENCES: '{"multi_entry": 0, "ips": {"": {"ip": "", "interface": ""}}}'}
+    pods.api.patch("Pod", "web-1", {"metadata": {"annotations": before}}, "blue")
+    one = pods.specs["blue", "web-1"]
+    pods.specs["blue", "web-1"] = replace(one, annotations=before)
+    written = mirror(client, records, pods)
+    written.run(0.0)
+    filled = stored(pods, 1)["metadata"]["annotations"][GENIE_PREFERENCES]
+    assert json.loads(filled) == {
+        "multi_entry": 3,
+        "ips": {
+            "ip1": {"ip": "10.0.0.2", "interface": "eth0"},
+            "ip2": {"ip": "10.1.0.2", "interface": "net1"},
+            "ip3": {"ip": "10.2.0.2", "interface": "net2"},
+        },
+    }
+    assert len(pods.status(1)) == 3
+    assert GENIE_PREFERENCES not in stored(pods, 2)["metadata"]["annotations"]
+    version = stored(pods, 1)["metadata"]["resourceVersion"]
+    pods.specs["blue", "web-1"] = replace(one, annotations={GENIE_PREFERENCES: filled})
+    written.run(1.0)
+    assert stored(pods, 1)["metadata"]["resourceVersion"] == version, (
+        "what we wrote changes nothing"
+    )

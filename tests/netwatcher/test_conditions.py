@@ -7,6 +7,7 @@ from danmpy.kernel.hostlinks import ChangeAltnames, ChangeFlooding, ChangeLink, 
 from danmpy.netwatcher.conditions import judge_networks, not_ready
 from danmpy.netwatcher.values import DEVICE_READY, PEERS_KNOWN, Desired, Reason, Step, StepFailure
 from support.fakehost import FakeHost
+from support.nads import nad_key
 from support.specs import cluster_key, network, tenant_key
 from support.watching import Want, by_key, on, vxlan
 
@@ -33,6 +34,14 @@ def test_every_network_has_one_device_ready_condition() -> None:
         RED: [(DEVICE_READY, Reason.NOT_NEEDED)],
     }
     assert verdict.device_of == {BLUE: "vx700", RED: ""}
+
+
+def test_a_nad_without_a_wire_is_ready_in_words_that_fit_it() -> None:
+    spec = network(nad_key("n"), backend="nad", host_device="")
+    verdict = judge_networks({spec.key: spec}, Want(spec).desired(FakeHost().read()))
+    ((condition,),) = verdict.conditions.values()
+    assert (condition.status, condition.reason) == (ConditionStatus.TRUE, Reason.NOT_NEEDED)
+    assert condition.message == "its plugins find what they need on the node by themselves"
 
 
 def test_a_failed_step_stands_against_the_networks_of_its_device_only() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_address
 from typing import Any
 
@@ -22,6 +23,7 @@ from danmpy.netwatcher.values import (
     WatchContext,
 )
 from support.fakehost import FakeHost
+from support.nads import nad_key
 from support.specs import cluster_key, danm_key, network, tenant_key
 from support.watching import Want, node, on, vlan, vxlan
 
@@ -502,3 +504,44 @@ def test_every_refusal_is_a_false_condition_with_a_message() -> None:
 
 def test_a_link_that_is_neither_vlan_nor_vxlan_has_no_wire() -> None:
     assert wire_of(host().link("ens4")) is None
+
+
+# NetworkAttachmentDefinitions.
+
+
+def nad(segment: SegmentKey | None, name: str = "n", plugin: str = "macvlan") -> NetworkSpec:
+    conf = json.dumps({"type": plugin, "master": "ens4"})
+    return network(
+        nad_key(name),
+        segment=segment,
+        host_device=segment.parent if segment else "",
+        backend="nad",
+        network_id=name,
+        conf=conf,
+    )
+
+
+def test_a_nad_that_names_a_wire_gets_its_device_and_no_name_of_danm() -> None:
+    for segment in (S700, vlan("ens4", 7)):
+        found = desired(nad(segment))
+        device = only(found)
+        assert device.name in {"vx700", "ens4.7"}
+        assert device.altnames == frozenset()
+        assert found.device_of == {nad_key("n"): device.name}
+        assert device_name(nad(segment)) == device.name
+
+
+def test_a_nad_that_names_none_needs_nothing() -> None:
+    found = desired(nad(None))
+    assert (found.devices, found.device_of, found.conditions) == ((), {nad_key("n"): ""}, {})
+
+
+def test_plugins_that_cannot_share_a_wire_are_told_apart_in_nads_too() -> None:
+    found = desired(nad(S700, "a"), nad(S700, "b", "ipvlan"), nad(S700, "c"))
+    assert reasons(found) == {nad_key("b"): [Reason.BACKEND_CONFLICT]}
+    assert condition(found, nad_key("b")).message.startswith("ipvlan cannot share vxlan:ens4:700")
+    assert reasons(desired(on(S700, SHARED), nad(S700, plugin="ipvlan"))) == {
+        nad_key("n"): [Reason.BACKEND_CONFLICT]
+    }
+    assert desired(on(S700, BLUE), nad(S700)).conditions == {}
+    assert desired(on(S700, BLUE), nad(S700, plugin="someones")).conditions == {}

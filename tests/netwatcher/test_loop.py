@@ -35,6 +35,7 @@ from danmpy.kernel.netns import inside, open_netns
 from danmpy.netwatcher.loop import Netwatcher, WatchPorts, WatchSettings
 from danmpy.netwatcher.values import DEVICE_READY, Flooding, LookReport, Reason
 from support.fakehost import FakeHost
+from support.nads import nad_key
 from support.netns import FabricNode, Namespaces, make_fabric, wait_until
 from support.specs import cluster_key, danm_key, network, tenant_key
 from support.watching import by_key, node, on, vlan, vxlan
@@ -330,6 +331,21 @@ def test_without_the_database_nobody_gets_a_wire_that_may_be_a_tenants(bench: Be
     )
     report = bench.watcher.look()
     assert report.device_of == {SHARED: "vx701", elsewhere: "vx711"}
+    assert reason(report, late) == Reason.STORE_UNAVAILABLE
+
+
+def test_without_the_database_a_nad_gets_no_wire_that_it_had_not_before(bench: Bench) -> None:
+    known, late, bare = nad_key("known"), nad_key("late"), nad_key("bare")
+    bench.wishes.want(on(S700, known, backend="nad"))
+    bench.watcher.look()
+    bench.wishes.store_error = StoreError("locked", hint="wait")
+    bench.wishes.want(
+        on(S700, known, backend="nad"),
+        on(S701, late, backend="nad"),
+        network(bare, backend="nad", host_device=""),
+    )
+    report = bench.watcher.look()
+    assert report.device_of == {known: "vx700", bare: ""}
     assert reason(report, late) == Reason.STORE_UNAVAILABLE
 
 

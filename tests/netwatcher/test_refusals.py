@@ -71,7 +71,9 @@ CASES: dict[str, tuple[Callable[[Refusals], None], Reason, list[str]]] = {
         ["IPv6 needs 1280", "80"],
     ),
     "backends": (
-        lambda r: r.backend_conflict(USERS[0], "vxlan:ens4:7", "ipvlan", cluster_key("b")),
+        lambda r: r.backend_conflict(
+            USERS[0], "vxlan:ens4:7", ("macvlan", "ipvlan"), cluster_key("b")
+        ),
         Reason.BACKEND_CONFLICT,
         ["macvlan", "ipvlan", "ClusterNetwork/b", "another segment"],
     ),

@@ -6,10 +6,13 @@ engine works in the namespace of the test run; the pods' wires end in a namespac
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,9 +21,11 @@ from typing import Any
 from sqlalchemy import Engine
 
 from danmpy.api.cni import CniRequest, CniResult, Verb
+from danmpy.api.dialects.reading import DialectRules
 from danmpy.api.specs import InterfaceAsk, NetworkKey, NetworkSpec, PodSpec, TenantConfigSpec
 from danmpy.attach.builder import PodBuilder
-from danmpy.attach.delegates import Delegates
+from danmpy.attach.delegates.calling import Delegates
+from danmpy.attach.devices.sources import NodeDevices
 from danmpy.attach.engine import Attacher
 from danmpy.attach.journal import Journal
 from danmpy.attach.ports import AttachPorts, AttachSettings, NetworkView
@@ -60,6 +65,7 @@ class View:
     tenant_configs: tuple[TenantConfigSpec, ...] = ()
     waits_for: str = ""
     heard: list[Sequence[InterfaceAsk]] = field(default_factory=list)
+    asked: list[Collection[NetworkKey]] = field(default_factory=list)
 
     def read_for(self, namespace: str, name: str, uid: str) -> Intent:
         return Intent(pods=self.pods, networks=self.networks, tenant_configs=self.tenant_configs)
@@ -72,7 +78,8 @@ class View:
         self.heard.append(asks)
         return intent
 
-    def read_networks(self, intent: Intent, asked: object = ()) -> NetworkView:
+    def read_networks(self, intent: Intent, asked: Collection[NetworkKey] = ()) -> NetworkView:
+        self.asked.append(asked)
         return NetworkView(networks=intent.networks)
 
     def ready_device(self, network: NetworkKey) -> str:
@@ -105,6 +112,12 @@ class Leases:
         self._require()
         return self.store.release(container_id, reason=reason, at=at)
 
+    def release_interface(
+        self, container_id: str, interface: str, *, reason: str = "unplugged"
+    ) -> tuple[Lease, ...]:
+        self._require()
+        return self.store.release_interface(container_id, interface, reason=reason)
+
     def held_by(self, container_id: str) -> tuple[Lease, ...]:
         self._require()
         return self.store.held_by(container_id)
@@ -124,6 +137,17 @@ class Leases:
         self.store.held_by("nobody")
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Run while no other process of these tests does. All call their containers alike, and the
+    names of the node's ends of veth pairs follow from that.
+    """
+    path = Path(tempfile.gettempdir(), f"danmpy-tests-attach-{os.getuid()}.lock")
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @dataclass
 class AttachNode:
     """One node: `parent` and `bridge` are links of the test run's namespace; a wire leads from
@@ -136,6 +160,8 @@ class AttachNode:
     far: Namespace
     view: View = field(default_factory=View)
     clock: Clock = wall_clock
+    devices: NodeDevices = field(default_factory=lambda: NodeDevices(None))
+    rules: DialectRules = field(default_factory=DialectRules)
 
     def open(self, faults: FaultPoint = no_faults) -> None:
         """Start the node's engine on what is in the folder."""
@@ -148,12 +174,13 @@ class AttachNode:
             view=self.view,
             leases=self.leases,
             delegates=self.delegates,
-            builder=PodBuilder(self.delegates, faults),
+            builder=PodBuilder(self.delegates, faults, self.devices.info),
             journal=self.journal,
             clock=self.clock,
             faults=faults,
+            devices=self.devices,
         )
-        settings = AttachSettings(node_name="node-a", conf_dir=self.conf_dir)
+        settings = AttachSettings(node_name="node-a", conf_dir=self.conf_dir, rules=self.rules)
         self.attacher = Attacher(settings, ports)
 
     def close(self) -> None:

@@ -121,11 +121,18 @@ class Cluster:
                 self.api.make_namespace(namespace)
             self.api.apply(manifest)
 
-    def pod(self, node: str, namespace: str, name: str, *interfaces: Mapping[str, object]) -> Pod:
+    def pod(
+        self,
+        node: str,
+        namespace: str,
+        name: str,
+        *interfaces: Mapping[str, object],
+        annotations: Mapping[str, str] | None = None,
+    ) -> Pod:
         """A pod object that is bound to `node`, and a sandbox for it."""
         if self.api.get("Namespace", namespace) is None:
             self.api.make_namespace(namespace)
-        annotations = {"danm.k8s.io/interfaces": json.dumps(list(interfaces))} if interfaces else {}
+        written = {"danm.k8s.io/interfaces": json.dumps(list(interfaces))} if interfaces else {}
         stored = self.api.create(
             {
                 "apiVersion": "v1",
@@ -134,7 +141,7 @@ class Cluster:
                     "name": name,
                     "namespace": namespace,
                     "labels": {"app": name},
-                    "annotations": annotations,
+                    "annotations": {**written, **(annotations or {})},
                 },
                 "spec": {
                     "nodeName": node,

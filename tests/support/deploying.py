@@ -17,8 +17,14 @@ DEPLOY = REPOSITORY / "deploy"
 OVERLAYS = ("cluster", "single-node")
 NAMESPACE = "danmpy"
 
-DATABASE_URL = "postgresql+psycopg://danmpy:secret@db.example/danmpy"
-"""What the Secret holds in these tests."""
+DATABASE_URLS = {
+    name: f"postgresql+psycopg://{name}:secret@db.example/danmpy"
+    for name in (
+        "danmpy-database",
+        *(f"danmpy-database-{process}" for process in ("node", "controller", "migration")),
+    )
+}
+"""What the Secrets hold in these tests, by their name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +60,8 @@ class Container:
             if "fieldRef" in source:
                 found[each["name"]] = fields[source["fieldRef"]["fieldPath"]]
             elif "secretKeyRef" in source:
-                assert source["secretKeyRef"] == {"name": "danmpy-database", "key": "url"}
-                found[each["name"]] = DATABASE_URL
+                assert source["secretKeyRef"]["key"] == "url"
+                found[each["name"]] = DATABASE_URLS[source["secretKeyRef"]["name"]]
             else:
                 found[each["name"]] = each["value"]
         return found

@@ -52,7 +52,11 @@ def has_link_kind(kind: str) -> bool:
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
     scratch = f"dt-probe-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    details = {"vlan": ["id", "2"], "vxlan": ["id", "2", "dstport", "4789"]}.get(kind, [])
+    details = {
+        "vlan": ["id", "2"],
+        "vrf": ["table", "2"],
+        "vxlan": ["id", "2", "dstport", "4789"],
+    }.get(kind, [])
     parent = ["link", "p0"] if kind in {"vlan", "ipvlan", "macvlan", "macvtap", "ipvtap"} else []
     if not _runs("ip", "netns", "add", scratch):
         return False
@@ -106,9 +110,19 @@ REQUIREMENTS = {
             remedy="install Debian's postgresql",
         ),
         Requirement(
+            name="pgbouncer",
+            met=lambda: any(map(shutil.which, ("pgbouncer", "/usr/sbin/pgbouncer"))),
+            remedy="install Debian's pgbouncer",
+        ),
+        Requirement(
             name="cni-plugins",
             met=(CNI_PLUGINS / "host-local").exists,
             remedy="install Debian's containernetworking-plugins",
+        ),
+        Requirement(
+            name="dnsmasq",
+            met=lambda: shutil.which("dnsmasq") is not None,
+            remedy="install Debian's dnsmasq-base",
         ),
         Requirement(
             name="tcpdump",

@@ -35,7 +35,7 @@ mount -t hostfs -o "$folder" reports "$folder"
 
 mkdir -p /lib/modules
 ln -sfn "/usr/lib/uml/modules/$(uname -r)" "/lib/modules/$(uname -r)"
-for module in 8021q bonding bridge dummy ipv6 ipvlan macvlan veth vxlan; do
+for module in 8021q bonding bridge dummy ipv6 ipvlan macvlan veth vrf vxlan; do
     # A module that is not there shows itself in the test that needs it, by the kernel's own words.
     modprobe --quiet "$module" || echo "guest: no module $module"
 done

@@ -176,6 +176,7 @@ def test_only_what_asks_about_pods_lists_pods(attached: tuple[Cluster, Node, Pod
     token = looker(
         cluster.api,
         {"apiGroups": ["danm.k8s.io"], "resources": ["*"], "verbs": ["list"]},
+        {"apiGroups": ["k8s.cni.cncf.io"], "resources": ["*"], "verbs": ["list"]},
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
     )

@@ -6,14 +6,13 @@ The keys and the meaning of an entry are DANM 4.3's; `mac`, `name` and `default_
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, ParamSpec, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 
-from danmpy.api.addresses import TextError, parse_mac, parse_one, parse_subnet
-from danmpy.api.dialects.keys import CLAIM, INTERFACES, INTERFACES_NEW, NPWG_NETWORKS
-from danmpy.api.jsontext import a_json, parse_json
-from danmpy.api.limits import IFNAME_MAX_BYTES
+from danmpy.api.addresses import parse_mac, parse_one, parse_subnet
+from danmpy.api.dialects.keys import CLAIM, INTERFACES, INTERFACES_NEW
+from danmpy.api.dialects.places import Place, link_name, parsed, read_json, text_of
+from danmpy.api.jsontext import a_json
 from danmpy.api.specs import (
     AddressAsk,
     AddressMode,
@@ -24,11 +23,8 @@ from danmpy.api.specs import (
     PodSpec,
     RouteSpec,
 )
-from danmpy.api.words import is_link_name, is_namespace, is_object_name, nearest
+from danmpy.api.words import is_namespace, is_object_name, nearest
 from danmpy.errors import IntentError
-
-_T = TypeVar("_T")
-_P = ParamSpec("_P")
 
 _REFERENCES: Final[Mapping[str, NetworkKind]] = {
     "network": NetworkKind.DANM,
@@ -54,21 +50,19 @@ def parse_interfaces(pod: PodSpec) -> tuple[InterfaceAsk, ...]:
     Raises:
         IntentError: names the pod, the entry and what is wrong with it; the pod gets nothing.
     """
-    subject = f"Pod/{pod.namespace}/{pod.name}"
     present = [key for key in (INTERFACES, INTERFACES_NEW) if key in pod.annotations]
     if not present:
-        _refuse_npwg(pod, subject)
         return ()
-    parsed = [_entries(_Place(subject=subject, key=key), pod.annotations[key]) for key in present]
-    if len(parsed) == 2 and not _same(parsed[0], parsed[1]):
+    lists = [_entries(Place.of(pod, key), pod.annotations[key]) for key in present]
+    if len(lists) == 2 and not _same(lists[0], lists[1]):
         raise IntentError(
             f"{INTERFACES} and {INTERFACES_NEW} differ",
             hint="keep one of the two annotations",
-            subject=subject,
+            subject=f"Pod/{pod.namespace}/{pod.name}",
         )
     return tuple(
-        _interface(_Place(subject=subject, key=present[0], index=index), entry, pod.namespace)
-        for index, entry in enumerate(parsed[0])
+        _interface(Place.of(pod, present[0]).item(index), entry, pod.namespace)
+        for index, entry in enumerate(lists[0])
     )
 
 
@@ -84,51 +78,19 @@ def parse_claim(pod: PodSpec) -> str:
     if written is None:
         return pod.name if pod.stateful else ""
     if not is_namespace(written):
-        raise _Place(subject=f"Pod/{pod.namespace}/{pod.name}", key=CLAIM).refuse(
+        raise Place.of(pod, CLAIM).refuse(
             f"{written!r} is no name of a claim",
             "use lower-case letters, digits and dash, at most 63 (RFC 1123)",
         )
     return written
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """Where in the annotation we are, for the words of an error."""
-
-    subject: str
-    key: str
-    index: int | None = None
-    field: str = ""
-
-    def at(self, field: str) -> _Place:
-        return _Place(subject=self.subject, key=self.key, index=self.index, field=field)
-
-    def refuse(self, problem: str, hint: str) -> IntentError:
-        index = "" if self.index is None else f"[{self.index}]"
-        field = f".{self.field}" if self.field else ""
-        return IntentError(f"{self.key}{index}{field}: {problem}", hint=hint, subject=self.subject)
-
-
-def _refuse_npwg(pod: PodSpec, subject: str) -> None:
-    """A pod that asks in the NPWG way must not get the default network without a word."""
-    if pod.annotations.get(NPWG_NETWORKS, "").strip() not in {"", "[]"}:
-        raise IntentError(
-            f"it asks for networks with {NPWG_NETWORKS}, "
-            "and this release attaches only interfaces that are declared to danm",
-            hint=f"declare them in {INTERFACES}",
-            subject=subject,
-        )
-
-
-def _entries(place: _Place, text: str) -> list[Any]:
+def _entries(place: Place, text: str) -> list[Any]:
     """The list in the annotation, as JSON values."""
     hint = 'write a JSON list such as [{"tenantNetwork": "internal", "ip": "dynamic"}]'
     if not text.strip():
         raise place.refuse("it is empty", hint)
-    try:
-        entries = parse_json(text)
-    except TextError as error:
-        raise place.refuse(error.message, error.hint or hint) from None
+    entries = read_json(place, text, hint)
     if not isinstance(entries, list):
         raise place.refuse(f"it is {a_json(entries)} and not a list", hint)
     return entries
@@ -139,7 +101,7 @@ def _same(one: object, other: object) -> bool:
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-def _interface(place: _Place, entry: object, namespace: str) -> InterfaceAsk:
+def _interface(place: Place, entry: object, namespace: str) -> InterfaceAsk:
     if not isinstance(entry, dict):
         raise place.refuse(
             f"it is {a_json(entry)} and not an object", 'write {"tenantNetwork": "internal"}'
@@ -156,12 +118,12 @@ def _interface(place: _Place, entry: object, namespace: str) -> InterfaceAsk:
         proutes=_routes(place.at("proutes"), given.get("proutes"), 4),
         proutes6=_routes(place.at("proutes6"), given.get("proutes6"), 6),
         mac=_mac(place.at("mac"), given.get("mac")),
-        name=_name(place.at("name"), given.get("name")),
+        name=link_name(place.at("name"), given.get("name")),
         default_route=_flag(place.at("default_route"), given.get("default_route")),
     )
 
 
-def _network(place: _Place, given: Mapping[str, Any], namespace: str) -> NetworkKey:
+def _network(place: Place, given: Mapping[str, Any], namespace: str) -> NetworkKey:
     """DANM 3.2: exactly one reference. Empty text counts as absent, as in DANM."""
     used = [key for key in _REFERENCES if given.get(key, "") != ""]
     if len(used) != 1:
@@ -170,7 +132,7 @@ def _network(place: _Place, given: Mapping[str, Any], namespace: str) -> Network
             f"it names {found}", "name exactly one of network, tenantNetwork, clusterNetwork"
         )
     key = used[0]
-    name = _text(place.at(key), given[key])
+    name = text_of(place.at(key), given[key])
     if not is_object_name(name):
         raise place.at(key).refuse(
             f"{name!r} is no name that a network can have",
@@ -182,22 +144,22 @@ def _network(place: _Place, given: Mapping[str, Any], namespace: str) -> Network
     )
 
 
-def _address(place: _Place, value: object, family: Family) -> AddressAsk:
+def _address(place: Place, value: object, family: Family) -> AddressAsk:
     """DANM 3.3; the prefix length of a literal is dropped, the network's counts."""
     if value is None or value == "":
         return AddressAsk()
-    text = _text(place, value)
+    text = text_of(place, value)
     if text in _WORDS:
         return AddressAsk(mode=_WORDS[text])
     if text.lower() in _WORDS:
         raise place.refuse(f"{text!r} is written otherwise", f"write {text.lower()}")
     if "/" in text:
-        _parse(place, parse_subnet, text, family)
-    address = _parse(place, parse_one, text.partition("/")[0], family)
+        parsed(place, parse_subnet, text, family)
+    address = parsed(place, parse_one, text.partition("/")[0], family)
     return AddressAsk(mode=AddressMode.STATIC, address=address)
 
 
-def _routes(place: _Place, value: object, family: Family) -> tuple[RouteSpec, ...]:
+def _routes(place: Place, value: object, family: Family) -> tuple[RouteSpec, ...]:
     """Destinations may have host bits, which are dropped: DANM reads them so."""
     if value is None:
         return ()
@@ -207,49 +169,22 @@ def _routes(place: _Place, value: object, family: Family) -> tuple[RouteSpec, ..
         )
     routes: dict[str, RouteSpec] = {}
     for destination_text, gateway_value in value.items():
-        destination = _parse(place, parse_subnet, destination_text, family)
-        gateway = _parse(place, parse_one, _text(place, gateway_value), family)
+        destination = parsed(place, parse_subnet, destination_text, family)
+        gateway = parsed(place, parse_one, text_of(place, gateway_value), family)
         if str(destination) in routes:
             raise place.refuse(f"{destination} stands there twice", "keep one of them")
         routes[str(destination)] = RouteSpec(destination=destination, gateway=gateway)
     return tuple(routes.values())
 
 
-def _mac(place: _Place, value: object) -> str | None:
+def _mac(place: Place, value: object) -> str | None:
     if value is None or value == "":
         return None
-    text = _text(place, value)
-    return _parse(place, parse_mac, text)
+    text = text_of(place, value)
+    return parsed(place, parse_mac, text)
 
 
-def _name(place: _Place, value: object) -> str | None:
-    if value is None or value == "":
-        return None
-    name = _text(place, value)
-    if not is_link_name(name):
-        raise place.refuse(
-            f"{name!r} cannot be the name of an interface",
-            f"at most {IFNAME_MAX_BYTES} printable ASCII characters, no slash, colon or space",
-        )
-    if name == "lo":
-        raise place.refuse("the name lo belongs to the loopback device", "use another name")
-    return name
-
-
-def _flag(place: _Place, value: object) -> bool | None:
+def _flag(place: Place, value: object) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
     raise place.refuse(f"it is {a_json(value)} and not true or false", "write true or false")
-
-
-def _text(place: _Place, value: object) -> str:
-    if isinstance(value, str):
-        return value
-    raise place.refuse(f"it is {a_json(value)} and not text", "put it in double quotes")
-
-
-def _parse(place: _Place, parse: Callable[_P, _T], *args: _P.args, **more: _P.kwargs) -> _T:
-    try:
-        return parse(*args, **more)
-    except TextError as error:
-        raise place.refuse(error.message, error.hint) from None

@@ -29,5 +29,8 @@ ASKING: Final = (
 )
 """Those that ask for interfaces."""
 
+NO_TEXT: Final = "\0"
+"""Stands for an annotation whose value in a manifest is no text; no dialect reads it."""
+
 ANNOTATIONS: Final = (*ASKING, GENIE_PREFERENCES, CLAIM)
 """The annotations that `PodSpec.annotations` keeps."""

@@ -1,0 +1,1 @@
+"""Delegate plugins: their configurations found, rendered and called, their answers read."""

@@ -1,0 +1,1 @@
+"""Devices of pods: which the kubelet or a claim gave them, and which interface gets which."""

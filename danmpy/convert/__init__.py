@@ -1,0 +1,1 @@
+"""From Multus to danmpy: its configuration, and its cache of the pods that run."""
