@@ -38,7 +38,9 @@ def test_install_cni_goes_by_the_settings_and_tells_each_file(config: Path, tmp_
     assert files == [f"installed {plugin}", f"installed {conflist}"]
     assert about.startswith(("danmpy-cni is the native program", "danmpy-cni is the Python script"))
     (entry,) = json.loads(conflist.read_text())["plugins"]
-    assert entry == {"type": "danmpy-cni", "socket": str(tmp_path / "cni.sock")}
+    assert entry["type"] == "danmpy-cni"
+    assert entry["socket"] == str(tmp_path / "cni.sock")
+    assert entry["capabilities"] == {"bandwidth": True, "dns": True, "portMappings": True}
     again = danmpy(config, "install-cni")
     assert again.exit_code == 0
     assert again.stdout.splitlines() == [
