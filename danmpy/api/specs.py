@@ -255,10 +255,12 @@ IPAM_CLAIM: Final = "IPAMClaim/"
 class InterfaceAsk:
     """One interface that a pod asks for, in whichever dialect.
 
-    `others` are tried in order when `network` does not exist. `claim` is the name for which the
-    addresses of this interface are kept, `IPAM_CLAIM` before it when it is an object; empty: the
-    pod's. `plugin` is what only plugins are asked. `needs_device`: only a device of a device plugin
-    will do (Knitter: a NIC of type direct or physical, or one to be accelerated).
+    `place` is where the pod says so, for the words of an error; empty: in DANM's annotation,
+    where the position tells, or nowhere. `others` are tried in order when `network` does not
+    exist. `claim` is the name for which the addresses of this interface are kept, `IPAM_CLAIM`
+    before it when it is an object; empty: the pod's. `plugin` is what only plugins are asked.
+    `needs_device`: only a device of a device plugin will do (Knitter: a NIC of type direct or
+    physical, or one to be accelerated).
     """
 
     network: NetworkKey
@@ -272,6 +274,7 @@ class InterfaceAsk:
     default_route: bool | None = None
     claim: str = ""
     plugin: PluginAsk = PluginAsk()
+    place: str = field(default="", compare=False)
     needs_device: bool = False
 
     @property

@@ -171,6 +171,6 @@ def _why_mac(spec: InterfaceSpec, ask: InterfaceAsk | None) -> list[str]:
 def _why_default(spec: InterfaceSpec, ask: InterfaceAsk | None) -> list[str]:
     if not spec.default_gateways:
         return []
-    if ask is not None and ask.default_route:
+    if ask is not None and (ask.default_route or ask.plugin.gateways is not None):
         return ["the entry asks the default route"]
     return ["nobody asks the default route, so the first interface has it"]

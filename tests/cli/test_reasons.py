@@ -15,6 +15,7 @@ from danmpy.api.specs import (
     InterfaceAsk,
     NetworkKey,
     NetworkKind,
+    PluginAsk,
 )
 from danmpy.attach.journal import LinkRecord
 from danmpy.attach.values import Backend, InterfaceSpec
@@ -135,7 +136,9 @@ def test_mac_and_default_route_have_reasons() -> None:
     )
     assert "asks MAC 02:00:00:00:00:09" in words(spec(), ask(BLUE.key, mac="02:00:00:00:00:09"))
     routed = spec(default_gateways=(ip_address("10.10.0.1"),))
-    assert "the entry asks the default route" in words(routed, ask(BLUE.key, default_route=True))
+    named = PluginAsk(gateways=(ip_address("10.20.0.1"),))
+    for asked in (ask(BLUE.key, default_route=True), ask(BLUE.key, plugin=named)):
+        assert "the entry asks the default route" in words(routed, asked)
     assert "the first interface has it" in words(routed, ask(BLUE.key))
 
 

@@ -114,7 +114,7 @@ def _items(
             )
         if name is not None:
             seen[name] = index
-        asks.append(replace(read(at, written.strip()), name=name))
+        asks.append(replace(read(at, written.strip()), name=name, place=str(at)))
     return tuple(asks)
 
 

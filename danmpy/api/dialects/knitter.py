@@ -283,4 +283,4 @@ def _ask(port: _Port, pod: PodSpec) -> InterfaceAsk:
         is_4 = port.address.address.version == 4
         ask = replace(ask, ip=port.address) if is_4 else replace(ask, ip6=port.address)
     device = port.accelerate or port.nic_type != "normal"
-    return replace(ask, name=port.name, claim=claim, needs_device=device)
+    return replace(ask, name=port.name, claim=claim, needs_device=device, place=str(port.place))

@@ -135,6 +135,7 @@ def _ask(place: Place, names: Names, where: tuple[str, str], interface: str | No
         ip=ANY_ADDRESS,
         ip6=ANY_ADDRESS,
         name=interface,
+        place=str(place),
     )
 
 

@@ -89,7 +89,7 @@ def resolve(
     subject = f"Pod/{pod.namespace}/{pod.name}"
     specs = []
     for index, ask in enumerate(asks):
-        where = f"interface {index} on {ask.network}"
+        where = _where(index, ask, ask.network)
         entry = _Entry(index=index, ask=ask, where=where, subject=subject, context=context)
         network = _network(entry, pod, networks)
         specs.append(_interface(entry.on(network), network))
@@ -112,7 +112,7 @@ def examine(
     subject = f"Pod/{pod.namespace}/{pod.name}"
     found: list[InterfaceSpec | DanmpyError] = []
     for index, ask in enumerate(asks):
-        where = f"interface {index} on {ask.network}"
+        where = _where(index, ask, ask.network)
         entry = _Entry(index=index, ask=ask, where=where, subject=subject, context=context)
         try:
             _require_allowed(entry, pod)
@@ -121,6 +121,10 @@ def examine(
         except DanmpyError as error:
             found.append(error)
     return tuple(found)
+
+
+def _where(index: int, ask: InterfaceAsk, network: NetworkKey) -> str:
+    return f"{ask.place or f'interface {index}'} on {network}"
 
 
 def derived_mac(container_id: str, name: str) -> str:
@@ -147,7 +151,7 @@ class _Entry:
         """The same, where it can say which of several networks is meant."""
         if network.key not in self.ask.others:
             return self
-        return replace(self, where=f"interface {self.index} on {network.key}")
+        return replace(self, where=_where(self.index, self.ask, network.key))
 
     def refuse(self, problem: str, hint: str) -> IntentError:
         return IntentError(f"{self.where}: {problem}", hint=hint, subject=self.subject)
@@ -177,7 +181,7 @@ def _network(
         names = ", ".join(map(str, candidates))
         raise entry.refuse(
             f"none of {names} exists",
-            "create one of them, or say in danm.k8s.io/interfaces which network the pod gets",
+            "create one of them, or let the pod name another network",
         )
     if key is None:
         raise entry.refuse("there is no such network", _likely(entry.ask.network, networks))

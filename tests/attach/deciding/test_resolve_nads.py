@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from danmpy.api.dialects.reading import read_pod
 from danmpy.api.specs import (
     AddressAsk,
     AddressMode,
@@ -187,3 +188,24 @@ def test_one_definition_twice_is_two_interfaces_but_not_of_one_mac() -> None:
     assert (first.network.key, second.network.key) == (DATA, DATA)
     with pytest.raises(ConflictError, match="same MAC"):
         solve(asking(mac=mac), asking(mac=mac, name="net2"), networks=[nad()])
+
+
+@pytest.mark.parametrize(
+    ("annotations", "place"),
+    [
+        ({"k8s.v1.cni.cncf.io/networks": "data,nosuch"}, "k8s.v1.cni.cncf.io/networks[1]"),
+        ({"v1.multus-cni.io/default-network": "nosuch"}, "v1.multus-cni.io/default-network[0]"),
+        ({"networks": "data,nosuch", "cni": ""}, "networks[1]"),
+        ({"networks": '{"ports": [{"attach_to_network": "nosuch"}]}'}, "networks.ports[0]"),
+    ],
+)
+def test_a_network_that_is_missing_is_told_with_the_item_that_names_it(
+    annotations: dict[str, str], place: str
+) -> None:
+    speaks = replace(pod(), annotations=annotations)
+    networks = {spec.key: spec for spec in (nad(), nad(nad_key("default")), network(CLUSTER))}
+    networks[cluster_key("default")] = network(cluster_key("default"))
+    with pytest.raises(IntentError) as caught:
+        resolve(speaks, read_pod(speaks).interfaces, networks, CONTEXT)
+    assert place in caught.value.message
+    assert "nosuch" in caught.value.message
