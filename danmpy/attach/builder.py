@@ -172,10 +172,9 @@ class PodBuilder:
                 runtime=spec.runtime,
                 device_info_file=spec.device_info_file,
             )
-        except IntentError as error:
-            raise IntentError(
-                f"interface {spec.name}: {error.message}", hint=error.hint, subject=error.subject
-            ) from error
+        except (IntentError, NotReadyError) as error:
+            message = f"interface {spec.name}: {error.message}"
+            raise type(error)(message, hint=error.hint, subject=error.subject) from error
 
     def configure(
         self,

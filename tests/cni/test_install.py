@@ -52,11 +52,16 @@ def test_plugin_and_configuration_appear_with_their_modes_in_directories_made_fo
 
 def test_a_second_time_changes_nothing_and_says_so(dirs: tuple[Path, Path]) -> None:
     install(*dirs)
-    before = [path.stat() for folder in dirs for path in folder.iterdir()]
+
+    def written() -> list[tuple[int, int]]:
+        facts = [path.stat() for folder in dirs for path in folder.iterdir()]
+        return [(each.st_ino, each.st_mtime_ns) for each in facts]
+
+    before = written()
     report = install(*dirs)
     assert report.changed == ()
     assert len(report.unchanged) == 2
-    assert [path.stat() for folder in dirs for path in folder.iterdir()] == before
+    assert written() == before
 
 
 def test_what_was_altered_is_put_right(dirs: tuple[Path, Path]) -> None:

@@ -72,7 +72,10 @@ class Decider:
                 )
         if has_primary:
             _require_primary(specs, identity)
-            specs = (replace(specs[0], runtime=_offered(request)), *specs[1:])
+            specs = tuple(
+                replace(spec, runtime=_offered(request)) if spec.name == identity.ifname else spec
+                for spec in specs
+            )
         return Decision(
             identity=identity,
             dialect=asks.dialect,

@@ -10,7 +10,7 @@ from typing import Final
 from danmpy.api.cni import Verb
 from danmpy.attach.delegates.answers import json_object
 from danmpy.attach.delegates.confs import Plugin, ipam_type
-from danmpy.attach.delegates.processes import Runner
+from danmpy.attach.delegates.processes import ProcessOutcome, Runner
 from danmpy.errors import NotReadyError
 
 PROBE_TIMEOUT_S: Final = 5.0
@@ -66,22 +66,31 @@ class Binaries:
         return supported
 
     def _supported(self, binary: Path) -> frozenset[str] | None:
-        """Asked again only when the file changes."""
+        """Asked again only when the file changes, or when a busy node let the answer come too late:
+        a guess must not last.
+        """
         facts = binary.stat()
         key = (str(binary), facts.st_mtime_ns, facts.st_size, facts.st_ino)
-        if key not in self._versions:
-            self._versions[key] = self._probe(binary)
-        return self._versions[key]
+        if key in self._versions:
+            return self._versions[key]
+        outcome = self._probe(binary)
+        versions = _versions_in(outcome)
+        if not outcome.timed_out:
+            self._versions[key] = versions
+        return versions
 
-    def _probe(self, binary: Path) -> frozenset[str] | None:
+    def _probe(self, binary: Path) -> ProcessOutcome:
         environ = {
             **self._environ,
             "CNI_COMMAND": Verb.VERSION.value,
             "CNI_PATH": self.path,
         }
-        outcome = self._run(binary, environ, b'{"cniVersion":"1.0.0"}', PROBE_TIMEOUT_S)
-        document = json_object(outcome.stdout) if outcome.status == 0 else None
-        versions = (document or {}).get("supportedVersions")
-        if not isinstance(versions, list) or not versions:
-            return None
-        return frozenset(map(str, versions))
+        return self._run(binary, environ, b'{"cniVersion":"1.0.0"}', PROBE_TIMEOUT_S)
+
+
+def _versions_in(outcome: ProcessOutcome) -> frozenset[str] | None:
+    document = json_object(outcome.stdout) if outcome.status == 0 else None
+    versions = (document or {}).get("supportedVersions")
+    if not isinstance(versions, list) or not versions:
+        return None
+    return frozenset(map(str, versions))

@@ -212,7 +212,7 @@ class Delegates:
         errors = self._delete_back(conf, len(conf.plugins) - 1, target, last)
         if errors:
             raise DelegateError(
-                "; ".join(str(error) for error in errors),
+                "; ".join(error.message for error in errors),
                 hint="the same call can be repeated",
                 subject=conf.source,
             )
@@ -250,7 +250,7 @@ class Delegates:
             try:
                 self._call(Verb.GC, conf, plugin, _Target(), extra)
             except DanmpyError as error:
-                errors.append(str(error))
+                errors.append(error.message)
         if errors:
             raise DelegateError("; ".join(errors), hint="GC is repeated later", subject=conf.source)
 

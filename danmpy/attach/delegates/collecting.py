@@ -25,7 +25,9 @@ _Valid = dict[str, set[tuple[str, str]]]
 
 
 class DelegateGc:
-    """Asks the delegates of the configurations in use; what is in the journal is valid."""
+    """Asks the delegates of the configurations in use; what is in the journal is valid. With a
+    damaged record nobody is asked: it would be missing in the list, and its pod lose its address.
+    """
 
     def __init__(self, ports: AttachPorts, locks: ContainerLocks) -> None:
         self._ports = ports
@@ -36,6 +38,9 @@ class DelegateGc:
     def collect_now(self) -> list[DanmpyError]:
         """GC of all, as a runtime asks for it; what failed."""
         if not self._read()[0]:
+            return []
+        if not self._ports.journal.complete:
+            _log.warning("GC of delegates left out: a record of the journal is damaged")
             return []
         try:
             with self._locks.all():
@@ -58,7 +63,6 @@ class DelegateGc:
         if self._due is None:
             self._due = now + every_s
         if now < self._due - GRACE_S or not self._ports.journal.complete:
-            # A damaged record would be missing in the list, and its pod lose its address.
             return 0
         if self._known is None:
             self._known = (now, *self._read())

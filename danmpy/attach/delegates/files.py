@@ -119,8 +119,10 @@ def _find_named(conf_dir: Path, network: NetworkSpec) -> tuple[Path, Mapping[str
             return found
     raise NotReadyError(
         f"no CNI configuration in {conf_dir} has the name {name}{_but(broken)}",
-        hint="put one there, or write it into spec.config of the NetworkAttachmentDefinition",
-        subject=str(network.key),
+        hint="put one there, or write it into spec.config of the NetworkAttachmentDefinition"
+        if network.key.is_object
+        else "put one there, or correct the name where the pod, or npwg.default_network, says it",
+        subject=str(network.key) if network.key.is_object else "",
     )
 
 

@@ -30,7 +30,7 @@ from danmpy.attach.plugging.plan import (
     says_primary,
     without_links,
 )
-from danmpy.attach.plugging.wishes import wishes_of
+from danmpy.attach.plugging.wishes import HALFWAY, wishes_of
 from danmpy.attach.ports import AttachPorts, AttachSettings
 from danmpy.attach.sandboxes import enter_sandbox
 from danmpy.attach.undo import Undo, names_of
@@ -183,6 +183,7 @@ class Plugging:
             answer=_without(record.answer, gone) if record.answer else {},
             pending=gone,
             pending_reason=EndReason.UNPLUGGED,
+            wishes=HALFWAY,
         )
         self._ports.journal.write(record)
         self._ports.faults("unplug:journaled")

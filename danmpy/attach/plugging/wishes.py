@@ -19,6 +19,11 @@ GATEWAYS: Final = "gateways"
 NO_WISHES: Final = "none"
 """What `wishes_when_attached` says of a pod without such annotations."""
 
+HALFWAY: Final = "halfway"
+"""The wishes of a pod of which something has left for wishes that it may take back: equal to none,
+so that what it asks then is compared with what is left.
+"""
+
 
 def wish_of(ask: InterfaceAsk) -> str:
     """What `ask` says, but for the name: equal texts ask for the same. JSON without defaults."""
