@@ -275,15 +275,16 @@ class MultusAdopter:
         )
 
 
-def adopt_at_start(adopter: MultusAdopter) -> None:
-    """What the node daemon does before it serves: adopt, and log what became of each container. A
-    cache that cannot be read keeps no daemon from starting.
+def adopt_at_start(adopter: MultusAdopter) -> bool:
+    """What the node daemon does before it serves: adopt, and log what became of each container;
+    False when some may still run that were not adopted. A cache that cannot be read keeps no daemon
+    from starting.
     """
     try:
         outcomes = adopter.adopt()
     except DanmpyError as error:
         _log.error("cache of Multus not adopted", error=str(error))
-        return
+        return False
     for each in outcomes:
         log = _log.warning if each.verdict.is_finding else _log.info
         log(
@@ -295,6 +296,8 @@ def adopt_at_start(adopter: MultusAdopter) -> None:
             file=each.where,
             why=each.message,
         )
+    done = {Verdict.ADOPTED, Verdict.HELD, Verdict.GONE}
+    return all(each.verdict in done for each in outcomes)
 
 
 def drop_adopted(record: AttachmentRecord) -> None:

@@ -27,8 +27,10 @@ from danmpy.attach.plan import (
 from danmpy.attach.plugging.doing import Leasing, Plugging, Wished
 from danmpy.attach.plugging.plan import Change
 from danmpy.attach.ports import AttachPorts, AttachSettings
+from danmpy.attach.retries import Retries
 from danmpy.attach.undo import Undo, names_of, unrecorded
 from danmpy.attach.values import InterfaceSpec, PodIdentity
+from danmpy.clock import monotonic
 from danmpy.errors import (
     ConflictError,
     DanmpyError,
@@ -60,6 +62,7 @@ class Attacher:
             settings, ports, self._decider, Leasing(bind=self._bind, note_macs=self._record_macs)
         )
         self.delegate_gc = DelegateGc(ports, self._locks)
+        self._retries = Retries()
 
     # ADD
 
@@ -100,10 +103,25 @@ class Attacher:
         self._ports.builder.remove(record)
         drop_adopted(record)
         try:
-            return self._attach(request)
+            answer = self._attach(request)
         finally:
             if journal.read(*known.key) == record:  # refused before anything new was begun
                 self._undo.undo(known.key, database_away=False)
+        self._end_former(known)
+        return answer
+
+    def _end_former(self, known: AttachmentRecord) -> None:
+        """End the leases of interfaces that the pod had and, made anew, no longer has."""
+        record = self._ports.journal.read(*known.key)
+        names = {link.name for link in record.links} if record else set()
+        for name in sorted({lease.interface for lease in known.leases} - names):
+            try:
+                self._ports.leases.release_interface(
+                    known.container_id, name, reason=EndReason.UNPLUGGED
+                )
+            except StoreError as error:
+                # The pod stands, and its DEL ends whatever the container has.
+                _log.warning("a lease outlives its interface", error=str(error), **names_of(known))
 
     def _start_anew(self, known: AttachmentRecord) -> None:
         if not self._undo.detach(known, EndReason.ROLLBACK):
@@ -407,26 +425,33 @@ class Attacher:
     def repair(self) -> int:
         """Finish what an earlier process left half done; the number of records still waiting.
 
-        Run before the socket is served, and again from time to time for releases that wait for the
-        database, which is waited for once and not once a record. An ADD that is under way holds its
-        container's lock and is not disturbed.
+        Run when the daemon starts, and again from time to time: for releases that wait for the
+        database, which is waited for once and not once a record, and ever more rarely for what
+        keeps failing. An ADD that is under way holds its container's lock and is not disturbed.
         """
         waiting = 0
         away = False
-        for stale in self._ports.journal.read_all():
+        records = self._ports.journal.read_all()
+        self._retries.keep({record.key for record in records})
+        for stale in records:
             if stale.phase is Phase.ATTACHED and not stale.pending:
                 continue
             with self._locks.try_container(stale.container_id) as free:
                 record = self._ports.journal.read(*stale.key) if free else None
                 if record is None or (record.phase is Phase.ATTACHED and not record.pending):
                     continue
+                if not self._retries.is_due(record.key, monotonic()):
+                    waiting += 1
+                    continue
                 try:
                     # The reason is for a half done ADD: whatever was let go of has one already.
                     done = self._undo.finish(record, EndReason.ROLLBACK, database_away=away)
                 except DanmpyError as error:
                     _log.warning("repair is not complete", error=str(error), **names_of(record))
+                    self._retries.failed(record.key, monotonic())
                     waiting += 1
                     continue
+                self._retries.forget(record.key)
                 if done:
                     _log.info("repaired", was=str(record.phase), **names_of(record))
                 else:

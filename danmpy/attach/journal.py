@@ -187,6 +187,7 @@ class Journal:
         self._records: dict[tuple[str, str], AttachmentRecord] = {}
         self._lock_fd = -1
         self._complete = False
+        self._strangers = False
         self._on_change: Callable[[], None] = _nothing
 
     def listen(self, on_change: Callable[[], None]) -> None:
@@ -206,6 +207,17 @@ class Journal:
         file away: what it is about cannot be known.
         """
         return self._complete
+
+    @property
+    def strangers(self) -> bool:
+        """May pods run here that another tool attached with plugins of ours, and that are in no
+        record?
+        """
+        return self._strangers
+
+    def note_strangers(self) -> None:
+        """There are such pods, until the daemon starts anew."""
+        self._strangers = True
 
     def open(self) -> None:
         """Take the state folder for this process and load what it holds.

@@ -6,18 +6,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from danmpy.attach.adopting import MultusAdopter, adopt_at_start
 from danmpy.attach.devices.info import DeviceInfoFiles
 from danmpy.attach.journal import AttachmentRecord, Journal
 from danmpy.bootstrap.readers import JOURNAL_FOLDER, read_attachments
 from danmpy.settings import Settings
 
+_log = structlog.get_logger(__name__)
+
 
 def adopt_running(settings: Settings, journal: Journal) -> None:
-    """Adopt the pods of Multus, when there is a cache of it in the settings."""
-    if settings.cni.multus_cache is not None:
-        adopter = _adopter(settings, settings.cni.multus_cache, journal)
-        adopt_at_start(adopter)
+    """Adopt the pods of Multus, when there is a cache of it in the settings. Plugins forget nothing
+    (GC) while some may run that were not adopted.
+    """
+    folder = settings.cni.multus_cache
+    if folder is None or adopt_at_start(_adopter(settings, folder, journal)):
+        return
+    if folder.exists():
+        journal.note_strangers()
+        _log.warning(
+            "GC of delegates is left out until the next start: not all pods were adopted",
+            cache=str(folder),
+        )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from danmpy import faults
 from danmpy.attach.builder import PodBuilder
+from danmpy.attach.delegates.orphans import end_orphans
 from danmpy.attach.engine import Attacher
 from danmpy.attach.fence import Fence, FencedLeases
 from danmpy.attach.handler import CniHandler, Refused
@@ -96,6 +97,7 @@ def _start(
     journal = Journal(settings.state_dir / JOURNAL_FOLDER)
     journal.open()
     stack.callback(journal.close)
+    end_orphans(str(settings.state_dir))
     adopt_running(settings, journal)
     engine = open_database(settings)
     stack.callback(engine.dispose)
@@ -115,7 +117,7 @@ def _start(
     show_journal(journal, wall_clock, registry)
     measured = MeasuredLeases(leases, registry)
     attacher = _attacher(settings, environ, measured, journal, view, source)
-    attacher.repair()
+    _repair(attacher, stack)
     stack.callback(netwatcher.close)
     _watch(source, netwatcher, stop, stack)
     _serve(settings, attacher, netwatcher, mirrors.attach_failed, registry, stack)
@@ -250,14 +252,32 @@ def _wait(condition: Callable[[], bool], stop: threading.Event) -> None:
         continue
 
 
+REPAIR_S = 2.0
+"""Seconds that runtimes have to wait at most for what was left half done; the rest goes on beside
+them, as a delegate that hangs may take half a minute for each pod."""
+
+
+def _repair(attacher: Attacher, stack: ExitStack) -> None:
+    """Finish what was left half done, now and from time to time until `stack` ends."""
+    once = threading.Event()
+
+    def repair() -> None:
+        try:
+            attacher.repair()
+        finally:
+            once.set()
+
+    _keep_up(stack, Job(name="repair", every_s=2.0, run=repair))
+    once.wait(REPAIR_S)
+
+
 def _sweeping(
     settings: Settings, engine: Engine, journal: Journal, source: Source, attacher: Attacher
 ) -> tuple[Job, ...]:
-    """Who finishes what was left half done, and lets go of what nobody else would."""
+    """Who lets go of what nobody else would."""
     sweeper = Sweeper(journal=journal, source=source, detacher=attacher)
     lost = _lease_sweeper(settings, engine, journal, source)
     return (
-        Job(name="repair", every_s=2.0, run=attacher.repair),
         Job(name="sweep", every_s=15.0, run=lambda: sweeper.sweep(monotonic())),
         Job(name="leases", every_s=30.0, run=lambda: lost and lost.sweep(monotonic())),
     )

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from danmpy.api.dialects.rules import DialectRules
 from danmpy.attach.delegates.calling import Delegates
+from danmpy.attach.delegates.orphans import OWNER_VARIABLE
 from danmpy.attach.devices.claim_reader import ClaimReader
 from danmpy.attach.devices.info import DeviceInfoFiles
 from danmpy.attach.devices.sources import NodeDevices
@@ -173,6 +174,7 @@ def open_delegates(settings: Settings) -> Delegates:
     """The delegate plugins of this node."""
     # Our own variables may hold the database's password: no other program's business.
     environ = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
+    environ[OWNER_VARIABLE] = str(settings.state_dir)
     cni = settings.cni
     return Delegates(cni.conf_dir, cni.bin_dirs, environ=environ, strict=settings.npwg.strict)
 

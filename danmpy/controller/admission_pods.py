@@ -130,7 +130,10 @@ def _judge_asks(
     judged = [
         ask in named and key not in known.unsure for ask, key in zip(asks, found, strict=True)
     ]
-    networks = {key: _as_on_a_node(network) for key, network in known.networks.items()}
+    networks = dict(known.networks)
+    used = {key for key in found if key in networks}
+    used |= {alias for key in used if (alias := networks[key].alias) in networks}
+    networks |= {key: _as_on_a_node(networks[key]) for key in used}
     context = ResolveContext(
         container_id="",
         naming_scheme=place.rules.naming_scheme,

@@ -270,7 +270,7 @@ class ClusterSource:
         if not self._watching:
             return intent
         for _ in range(2):  # what it asks for may stand for another network, just as new
-            unheard = [key for key in _unheard(asks, intent) if self._is_there(key)]
+            unheard = self._unheard(asks, intent)
             if not unheard:
                 break
             self._wake()
@@ -281,18 +281,19 @@ class ClusterSource:
 
     def _with_claims(self, intent: Intent, namespace: str, asks: Sequence[InterfaceAsk]) -> Intent:
         """`intent`, with the IPAMClaims that are asked for: each is looked up, as few pods name one
-        and nobody else has to know.
+        and nobody else has to know; up to the first that is missing, which refuses the pod.
         """
         named = (ask.claim for ask in asks if ask.claim.startswith(IPAM_CLAIM))
-        names = {claim.removeprefix(IPAM_CLAIM) for claim in named}
+        names = list(dict.fromkeys(claim.removeprefix(IPAM_CLAIM) for claim in named))
         if not names:
             return intent
         claims: dict[PodKey, IpamClaimSpec] = {}
-        for name in sorted(names):
+        for name in names:
             body = self._live(IPAM_CLAIMS, namespace, name)
             claim = None if body is None else judge_object(IPAM_CLAIMS, body).value
-            if isinstance(claim, IpamClaimSpec):
-                claims[namespace, name] = claim
+            if not isinstance(claim, IpamClaimSpec):
+                break
+            claims[namespace, name] = claim
         return replace(intent, ipam_claims=claims)
 
     def _live_pod(self, namespace: str, name: str) -> PodSpec | None:
@@ -301,6 +302,21 @@ class ClusterSource:
         body = self._live(PODS, namespace, name)
         value = None if body is None else judge_object(PODS, body).value
         return value if isinstance(value, PodSpec) else None
+
+    def _unheard(self, asks: Sequence[InterfaceAsk], intent: Intent) -> list[NetworkKey]:
+        """The networks that exist, that `asks` need, and of which no watch has told.
+
+        It stops at the first interface for which none exists: that one refuses the pod, and a
+        tenant's annotation with thousands of made-up names is not as many questions.
+        """
+        found: dict[NetworkKey, None] = {}
+        for ask in asks:
+            needed = _unheard(ask, intent)
+            there = [key for key in needed if key in found or self._is_there(key)]
+            if needed and not there:
+                break
+            found.update(dict.fromkeys(there))
+        return list(found)
 
     def _is_there(self, network: NetworkKey) -> bool:
         return self._live(RESOURCE_OF[network.kind], network.namespace, network.name) is not None
@@ -348,17 +364,15 @@ def _with_pod(intent: Intent, key: PodKey, pod: PodSpec | None) -> Intent:
     return replace(intent, pods=others if pod is None else {**others, key: pod})
 
 
-def _unheard(asks: Sequence[InterfaceAsk], intent: Intent) -> Iterator[NetworkKey]:
-    """The networks of which a pod gets one and that are not in `intent`, where it has no other;
-    and those for which its NetworkAttachmentDefinitions stand.
+def _unheard(ask: InterfaceAsk, intent: Intent) -> list[NetworkKey]:
+    """The networks of which an interface gets one, when `intent` has none of them; and that for
+    which a NetworkAttachmentDefinition stands, when it is not in `intent`.
     """
     known = intent.networks.keys() | intent.rejected.keys()
-    unheard = [key for ask in asks if known.isdisjoint(ask.candidates) for key in ask.candidates]
-    named = (intent.networks.get(key) for ask in asks for key in ask.candidates)
-    unheard += [
-        each.alias for each in named if each is not None and each.alias and each.alias not in known
-    ]
-    yield from dict.fromkeys(key for key in unheard if key.is_object)
+    if known.isdisjoint(ask.candidates):
+        return [key for key in ask.candidates if key.is_object]
+    named = filter(None, map(intent.networks.get, ask.candidates))
+    return [each.alias for each in named if each.alias and each.alias not in known]
 
 
 class _Sink:

@@ -143,7 +143,8 @@ class Binding:
         if owner.quota is None:
             handed, _ = self._take_over(wants, others, now)
         else:
-            held = quotas.count_alone(self.connection, owner.namespace, owner.quota)
+            asking = {want.claim for want in wants if want.is_claimed}
+            held = quotas.count_alone(self.connection, owner.namespace, owner.quota, asking)
             handed, ended = self._take_over(wants, others, now)
             quotas.require_room(
                 owner.namespace, owner.quota, held=held, ended=ended, asked=len(wants)

@@ -160,7 +160,7 @@ def choose(wanted: Wanted, stored: Stored, now: int) -> Choice:
     alone. Two ClusterNetworks or DanmNets may name the same segment: both were set by hand, and
     DANM's own examples share wires between namespaces in this way. A NetworkAttachmentDefinition is
     like one of them, but has to keep off the wire of a ClusterNetwork whose AllowedTenants leave
-    out its namespace.
+    out its namespace, and admits nobody whom those leave out.
     """
     return _Chooser(wanted, stored, now).run()
 
@@ -420,8 +420,7 @@ class _Chooser:
         if spec.segment is None:
             return spec
         if wire_of(spec.segment) not in self._held:
-            self._require_welcome(spec, spec.segment)
-            return spec
+            return self._welcome(spec, spec.segment)
         owner, held = next(
             (item.network, segment)
             for item in self._holdings.values()
@@ -436,14 +435,17 @@ class _Chooser:
             ),
         )
 
-    def _require_welcome(self, spec: NetworkSpec, segment: SegmentKey) -> None:
+    def _welcome(self, spec: NetworkSpec, segment: SegmentKey) -> NetworkSpec:
         """A NetworkAttachmentDefinition, which a tenant writes, is no way onto the wire of a
-        ClusterNetwork that does not admit the tenant.
+        ClusterNetwork that does not admit the tenant: neither for its own namespace nor for pods of
+        others, which may use it.
         """
+        limits = self._limited.get(wire_of(segment), ())
         if spec.key.kind is not NetworkKind.NAD:
-            return
-        for other in self._limited.get(wire_of(segment), ()):
-            if other.allowed_tenants and spec.key.namespace not in other.allowed_tenants:
+            return spec
+        for other in limits:
+            admitted = other.allowed_tenants or frozenset()
+            if spec.key.namespace not in admitted:
                 raise _ProblemError(
                     "SegmentTaken",
                     IntentError(
@@ -453,6 +455,8 @@ class _Chooser:
                         subject=str(spec.key),
                     ),
                 )
+            spec = replace(spec, allowed_tenants=(spec.allowed_tenants or admitted) & admitted)
+        return spec
 
 
 class _Recaller(_Chooser):

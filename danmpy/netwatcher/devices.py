@@ -196,11 +196,14 @@ class _Survey:
     def resolve_segments(self) -> None:
         """Find each segment's parent and, for a VXLAN, this node's end of its tunnels."""
         seen: dict[tuple[int, str, int], SegmentKey] = {}
-        for segment in sorted(self._of_segment):
+        standing = {it for it in self._of_segment if segment_mark(it) in self._by_mark}
+        for segment in sorted(self._of_segment, key=lambda it: (it not in standing, it)):
             users = self._of_segment[segment]
             parent = self._host.named(segment.parent)
             if parent is None:
                 self._refusals.missing_parent(segment.parent, users)
+                continue
+            if is_ours(parent) and self._refusals.not_on_ours(segment, users):
                 continue
             # A parent has several names; one wire under two names is still one wire.
             same = seen.setdefault((parent.index, segment.kind, segment.id), segment)
@@ -281,8 +284,7 @@ class _Survey:
         self._wires = sorted(settled, key=lambda wire: wire.segment)
 
     def _stands(self, wire: _Wire) -> bool:
-        there = self._wires_there.get(wire.identity, ())
-        return any(mark_of(link) == wire.mark for link in there)
+        return wire.mark in map(mark_of, self._wires_there.get(wire.identity, ()))
 
     def _refuse_wire(self, wire: _Wire, holder: str) -> None:
         self._refusals.wire_taken(wire.segment, wire.vxlan, holder, wire.networks)
@@ -325,8 +327,8 @@ class _Survey:
         return replace(wire, name=names[0] if first and not standing else names[-1])
 
     def _bridge_marks(self, wires: Iterable[_Wire]) -> set[str]:
-        marks = {bridge_mark(wire.segment) for wire in wires if self._has_bridge(wire)}
-        return marks | {bridge.mark for bridge in self._bridges}
+        marks = {bridge.mark for bridge in self._bridges}
+        return marks | {bridge_mark(wire.segment) for wire in wires if self._has_bridge(wire)}
 
     def _is_held(self, wire: _Wire, kept: set[str]) -> bool:
         link = self._host.named(wire.name)

@@ -269,9 +269,8 @@ class Netwatcher:
         for key, network in intent.networks.items():
             asked, resolved = self._assigned.get(key, (None, network))
             by_hand = key.kind is not NetworkKind.TENANT
-            if (
-                key.kind is NetworkKind.NAD
-            ):  # a tenant wrote it, and whose wire that is was not asked
+            if key.kind is NetworkKind.NAD:
+                # A tenant wrote it, and whose wire that is was not asked.
                 by_hand = network.segment is None
             if asked == network:
                 networks[key] = resolved

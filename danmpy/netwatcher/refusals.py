@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from danmpy.api.specs import (
     Condition,
     ConditionStatus,
     NetworkKey,
+    NetworkKind,
     NetworkSpec,
     SegmentKey,
     SegmentKind,
@@ -72,6 +73,18 @@ class Refusals:
                 "Node's annotation danm.k8s.io/vteps"
             )
         self._refuse(users, Reason.NO_VTEP_ADDRESS, message)
+
+    def not_on_ours(self, segment: SegmentKey, users: Collection[NetworkSpec]) -> bool:
+        """The parent is a device of danmpy's: the wire of other networks, and no place for a
+        NetworkAttachmentDefinition, which a tenant writes. Gives whether nobody is left.
+        """
+        tenants = {user.key: user.key.kind is NetworkKind.NAD for user in users}
+        self._refuse(
+            [user for user in users if tenants[user.key]],
+            _taken(segment),
+            f"{segment.parent} is the device of another network: set master to a NIC of the node",
+        )
+        return all(tenants.values())
 
     def one_device(
         self, segment: SegmentKey, other: SegmentKey, users: Iterable[NetworkSpec]

@@ -121,6 +121,28 @@ def test_an_add_after_somebody_broke_the_attachment_makes_it_whole_with_the_same
     assert len(three.held("c-web")) == 4
 
 
+@pytest.mark.parametrize("away", [False, True])
+def test_made_anew_a_pod_keeps_no_lease_of_an_interface_that_it_no_longer_asks(
+    three: AttachNode, pod: Namespace, monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    call = request(Verb.ADD, "web", pod)
+    three.attacher.add(call)
+    three.add_pod("web", *THREE[:2])
+    pod.ip("link", "delete", "eth0")
+    if away:
+
+        def refuse(*_args: object, **_more: object) -> None:
+            raise StoreError("away", hint="wait")
+
+        monkeypatch.setattr(three.leases, "release_interface", refuse)
+    three.attacher.add(call)
+    assert set(pod.links()) == {"lo", "eth0", "eth1"}
+    left = {"front2"} if away else set()
+    assert {name for name, _ in three.held("c-web")} == {"eth0", "eth1", *left}
+    three.attacher.delete(call)
+    assert_empty(pod, three, "c-web")
+
+
 @pytest.mark.parametrize("point", ADD_POINTS)
 def test_an_add_after_one_that_was_killed_makes_everything_once(
     three: AttachNode, pod: Namespace, point: str

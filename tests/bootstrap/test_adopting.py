@@ -49,6 +49,7 @@ def test_the_cache_of_the_settings_is_adopted_and_without_one_nothing_is(
         adopt_running(settings_of(tmp_path, multus_cache=str(cache)), journal)
         (record,) = journal.read_all()
         assert record.container_id == "c-web"
+        assert not journal.strangers
     finally:
         journal.close()
 
@@ -60,6 +61,29 @@ def test_a_cache_that_is_not_there_is_no_reason_not_to_start(
         with capture_logs() as lines:
             adopt_running(settings_of(tmp_path, multus_cache=str(tmp_path / "none")), journal)
         assert [line["log_level"] for line in lines] == ["error"]
+        assert not journal.strangers
+    finally:
+        journal.close()
+
+
+def test_pods_that_could_not_be_adopted_are_noted(
+    tmp_path: Path, cache: Path, journal: Journal
+) -> None:
+    next((cache / "results").iterdir()).write_text("{")
+    try:
+        adopt_running(settings_of(tmp_path, multus_cache=str(cache)), journal)
+        assert (journal.read_all(), journal.strangers) == ((), True)
+    finally:
+        journal.close()
+
+
+def test_pods_whose_namespace_is_gone_miss_nothing(
+    tmp_path: Path, cache: Path, journal: Journal, namespaces: Namespaces
+) -> None:
+    namespaces.close()
+    try:
+        adopt_running(settings_of(tmp_path, multus_cache=str(cache)), journal)
+        assert (journal.read_all(), journal.strangers) == ((), False)
     finally:
         journal.close()
 

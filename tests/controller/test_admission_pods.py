@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danmpy.api.dialects.rules import DialectRules
+from danmpy.api.specs import NetworkSpec
+from danmpy.controller import admission_pods
 from danmpy.controller.admission import AdmissionSettings
 from danmpy.controller.admission_pods import PodRules
 from danmpy.controller.reviews import Verdict, parse_review
@@ -61,6 +63,22 @@ def test_what_a_node_can_attach_passes_without_a_question(entries: list[Any]) ->
     asked = world()
     verdict = asked.create(pod(*entries))
     assert (verdict.allowed, verdict.warnings, asked.questions) == (True, (), [])
+
+
+def test_networks_that_a_pod_does_not_name_cost_it_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[str] = []
+    as_on_a_node = admission_pods._as_on_a_node
+
+    def counted(network: NetworkSpec) -> NetworkSpec:
+        looked_at.append(network.key.name)
+        return as_on_a_node(network)
+
+    monkeypatch.setattr(admission_pods, "_as_on_a_node", counted)
+    verdict = world().create(pod(T, C))
+    assert verdict.allowed
+    assert sorted(looked_at) == ["internal", "storage"]
 
 
 @pytest.mark.parametrize(

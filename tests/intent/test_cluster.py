@@ -6,18 +6,20 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from danmpy.api.dialects.reading import read_pod
-from danmpy.api.specs import NetworkKind
+from danmpy.api.specs import NetworkKind, PodSpec
 from danmpy.errors import ClusterError, NotReadyError
 from danmpy.intent.cluster import ClusterSource
 from danmpy.intent.values import Intent
 from danmpy.kube.client import KubeClient, open_client
 from danmpy.kube.reflector import Pace
+from danmpy.kube.resources import Resource
 from support.apiserver import ApiServer, ApiServers, free_port
 from support.following import soon, threads_named
 from support.interpose import Interposer
@@ -520,6 +522,37 @@ def test_a_network_that_does_not_exist_is_not_waited_for(
     assert time.monotonic() - began < 0.5
     assert ("blue", "web") in intent.pods
     assert all(key.kind is not NetworkKind.TENANT or key.name != "never" for key in intent.networks)
+
+
+def test_made_up_names_cost_no_more_questions_than_the_first_of_them(
+    blue: ApiServer, client: KubeClient, watches: Watches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = watches(client)
+    whole(watched)
+    asked: list[str] = []
+    get = client.get
+
+    def count(kind: Resource, name: str, *more: Any, **others: Any) -> Any:
+        asked.append(name)
+        return get(kind, name, *more, **others)
+
+    monkeypatch.setattr(client, "get", count)
+    asking = PodSpec(
+        namespace="blue",
+        name="web",
+        annotations={"k8s.v1.cni.cncf.io/networks": ",".join(f"made-up{n}" for n in range(300))},
+    )
+    watched.source.hear(watched.intent, asking, read_pod(asking).interfaces)
+    assert {name for name in asked if name != "default"} <= {"made-up0"}
+
+    asked.clear()
+    claiming = [
+        {"name": "internal", "ipam-claim-reference": f"claim-{n}", "interface": f"if{n}"}
+        for n in range(300)
+    ]
+    asking = replace(asking, annotations={"k8s.v1.cni.cncf.io/networks": json.dumps(claiming)})
+    watched.source.hear(watched.intent, asking, read_pod(asking).interfaces)
+    assert [name for name in asked if name.startswith("claim-")] == ["claim-0"]
 
 
 def test_commands_look_a_pod_up_too(blue: ApiServer, client: KubeClient) -> None:

@@ -316,6 +316,25 @@ def test_a_nad_keeps_off_the_wire_of_a_cluster_network_that_does_not_admit_its_n
     assert problems_of(on_wire(danm_key("d")), theirs) == {}
 
 
+def test_a_nad_on_the_wire_of_cluster_networks_admits_no_more_tenants_than_all_of_them() -> None:
+    nad = on_wire(nad_key("n", "red"))
+    one, other = (
+        on_wire(cluster_key(name), allowed_tenants=frozenset({"red", name}))
+        for name in ("blue", "green")
+    )
+    for limits, admitted in (
+        ((), None),
+        ((one,), frozenset({"red", "blue"})),
+        ((one, other), frozenset({"red"})),
+    ):
+        wanted = Wanted(networks={spec.key: spec for spec in (nad, *limits)}, tenant_configs=[])
+        for networks in (
+            choose(wanted, Stored(holdings={}), 0).assignments.networks,
+            recall(wanted, Stored(holdings={})).networks,
+        ):
+            assert networks[nad.key].allowed_tenants == admitted
+
+
 def test_the_wire_of_a_nad_is_given_to_no_tenant() -> None:
     nad, tenant = on_wire(nad_key("n"), 700), network(tenant_key("a"))
     wanted = Wanted(networks={nad.key: nad, tenant.key: tenant}, tenant_configs=[CONFIG])

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danmpy.api.specs import IPAM_CLAIM
 from danmpy.db.engine import read
 from danmpy.errors import ExhaustedError, cni_code_of
 from danmpy.ipam.invariants import violations
@@ -80,6 +81,29 @@ def test_other_namespaces_and_those_without_quota_do_not_count(world: World) -> 
 def test_what_is_released_makes_room_at_once(world: World) -> None:
     world.leases.bind(under(1), [ask()])
     world.leases.release("box-web-0")
+
+    assert len(world.leases.bind(under(1, "web-1"), [ask()])) == 1
+
+
+def test_what_ipam_claims_keep_counts_and_comes_back_to_their_pods(world: World) -> None:
+    for number in (0, 1):
+        world.leases.bind(under(2, f"vm-{number}"), [ask(claim=f"{IPAM_CLAIM}vm-{number}")])
+        world.leases.release(f"box-vm-{number}")
+    world.leases.bind(under(2, "red", namespace="red"), [ask()])
+
+    with pytest.raises(ExhaustedError, match="hold 2 and would hold 3") as refused:
+        world.leases.bind(under(2, "vm-2"), [ask(claim=f"{IPAM_CLAIM}vm-2")])
+    assert "IPAMClaims that keep some" in refused.value.hint
+    for number in (0, 1):
+        claim = f"{IPAM_CLAIM}vm-{number}"
+        (again,) = world.leases.bind(under(2, f"next-{number}"), [ask(claim=claim)])
+        assert again.claim == claim
+    assert open_in(world) == 2
+
+
+def test_what_other_claims_keep_does_not_count(world: World) -> None:
+    world.leases.bind(under(1, "db-0"), [ask(claim="db-0")])
+    world.leases.release("box-db-0")
 
     assert len(world.leases.bind(under(1, "web-1"), [ask()])) == 1
 

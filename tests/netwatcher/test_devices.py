@@ -120,6 +120,30 @@ def test_two_names_of_one_parent_do_not_make_two_tenants_meet() -> None:
     assert found.device_of == {RED: "enp0s4.7"}
 
 
+def test_who_names_the_parent_otherwise_takes_no_device_that_stands() -> None:
+    fake = host(altnames=frozenset({"enp0s4"}))
+    blue = on(vlan("ens4", 7), BLUE)
+    Want(blue).settle(fake)
+    found = desired(blue, on(vlan("enp0s4", 7), nad_key("n")), fake=fake)
+    assert reasons(found) == {nad_key("n"): [Reason.VLAN_TAKEN]}
+    assert found.device_of == {BLUE: "ens4.7"}
+
+
+@pytest.mark.parametrize("segment", [vlan("vx700", 9), vxlan("vx700", 9)])
+def test_a_nad_does_not_stand_on_the_device_of_another_network(segment: SegmentKey) -> None:
+    fake = host()
+    blue = on(S700, BLUE)
+    Want(blue).settle(fake)
+    nad = on(segment, nad_key("n"))
+    found = desired(blue, nad, fake=fake)
+    assert [device.name for device in found.devices] == ["vx700"]
+    assert found.device_of == {BLUE: "vx700"}
+    assert "vx700 is the device of another network" in condition(found, nad.key).message
+    admin = on(vlan("vx700", 9), SHARED)
+    shared = desired(blue, on(vlan("vx700", 9), nad.key), admin, fake=fake)
+    assert shared.device_of == {BLUE: "vx700", SHARED: "vx700.9"}
+
+
 def test_a_network_on_a_device_pool_needs_no_device() -> None:
     found = desired(
         network(BLUE, backend="sriov", host_device="", device_pool="nokia.k8s.io/sriov"),

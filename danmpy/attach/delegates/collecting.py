@@ -26,7 +26,8 @@ _Valid = dict[str, set[tuple[str, str]]]
 
 class DelegateGc:
     """Asks the delegates of the configurations in use; what is in the journal is valid. With a
-    damaged record nobody is asked: it would be missing in the list, and its pod lose its address.
+    damaged record nobody is asked, nor while pods run that another tool attached and that were not
+    adopted: they would be missing in the list, and lose their addresses.
     """
 
     def __init__(self, ports: AttachPorts, locks: ContainerLocks) -> None:
@@ -39,8 +40,8 @@ class DelegateGc:
         """GC of all, as a runtime asks for it; what failed."""
         if not self._read()[0]:
             return []
-        if not self._ports.journal.complete:
-            _log.warning("GC of delegates left out: a record of the journal is damaged")
+        if not self._knows_all():
+            _log.warning("GC of delegates left out: not all pods are known")
             return []
         try:
             with self._locks.all():
@@ -62,7 +63,7 @@ class DelegateGc:
         """
         if self._due is None:
             self._due = now + every_s
-        if now < self._due - GRACE_S or not self._ports.journal.complete:
+        if now < self._due - GRACE_S or not self._knows_all():
             return 0
         if self._known is None:
             self._known = (now, *self._read())
@@ -86,6 +87,10 @@ class DelegateGc:
             raise failures[0]
         return len(confs)
 
+    def _knows_all(self) -> bool:
+        journal = self._ports.journal
+        return journal.complete and not journal.strangers
+
     def _read(self) -> tuple[_Confs, _Valid]:
         confs: _Confs = {}
         valid: _Valid = {}
@@ -93,8 +98,10 @@ class DelegateGc:
             for link in record.all_links:
                 if link.delegate:
                     conf = DelegateConf.from_json(link.delegate)
-                    # Two tenants may call different configurations by one name.
-                    confs[conf.name, conf.source] = conf
+                    # Two tenants may call different configurations by one name. Of what was adopted
+                    # each attachment has a source of its own.
+                    source = "" if record.adopted_files else conf.source
+                    confs[conf.name, source] = conf
                     valid.setdefault(conf.name, set()).add((record.container_id, link.name))
         return confs, valid
 

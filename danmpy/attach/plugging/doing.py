@@ -25,6 +25,7 @@ from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
 from danmpy.attach.plan import addresses_by_interface, extend_result, plan_result
 from danmpy.attach.plugging.plan import (
     Change,
+    beside,
     candidates_for,
     compare,
     says_primary,
@@ -159,6 +160,8 @@ class Plugging:
                 replace(quotas, interfaces_per_pod=None),
                 change.leaving,
             )
+            staying = (link for link in record.links if link.name not in change.leaving)
+            specs = beside(specs, staying, f"Pod/{pod.namespace}/{pod.name}")
             self._ports.builder.require_possible(specs)
         return _Job(
             record=record,

@@ -11,14 +11,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from itertools import chain, count
 from typing import Any, Final
 
-from danmpy.api.cni import CniIp, CniResult, CniRoute, parse_result
+from danmpy.api.cni import MAIN_TABLE, CniIp, CniResult, CniRoute, parse_result
 from danmpy.api.dialects.keys import MULTUS_DEFAULT
 from danmpy.api.specs import Dialect, InterfaceAsk, PodAsks, PodSpec
 from danmpy.attach.journal import AttachmentRecord, LinkRecord
 from danmpy.attach.plugging.wishes import GATEWAYS, NETWORK, wish_of
+from danmpy.attach.values import InterfaceSpec
 from danmpy.errors import ConflictError, IntentError
 
 _GENIE_NAME: Final = re.compile(r"eth\d+")
@@ -236,6 +238,43 @@ def _has_wish(ask: InterfaceAsk, link: LinkRecord) -> bool:
 
 def _is_same(ask: InterfaceAsk, link: LinkRecord) -> bool:
     return _is_on(ask, link) and _has_wish(ask, link)
+
+
+def beside(
+    specs: Sequence[InterfaceSpec], staying: Iterable[LinkRecord], subject: str
+) -> tuple[InterfaceSpec, ...]:
+    """`specs` that come to a pod with interfaces that stay: as in an ADD (`routing`), a network's
+    routes are left to the interface on that network that has them.
+
+    Raises:
+        ConflictError: an interface that stays has the same route otherwise.
+    """
+    held = {
+        (route.table, ip_network(route.destination)): link
+        for link in staying
+        if link.config
+        for route in link.config.routes
+    }
+
+    kept = []
+    for spec in specs:
+        key = str(spec.network.key)
+        routes = tuple(
+            route
+            for route in spec.routes
+            if (has := held.get((MAIN_TABLE, route.destination))) is None or has.network != key
+        )
+        for table, wanted in ((MAIN_TABLE, routes), (spec.network.rt_table, spec.proutes)):
+            for route in wanted:
+                if has := held.get((table, route.destination)):
+                    raise ConflictError(
+                        f"interfaces {has.name} on {has.network} and {spec.name} on {key} both "
+                        f"route {route.destination} in table {table}",
+                        hint="keep one of the routes, or use networks with different rt_tables",
+                        subject=subject,
+                    )
+        kept.append(replace(spec, routes=routes))
+    return tuple(kept)
 
 
 def without_links(result: CniResult, gone: Sequence[LinkRecord]) -> CniResult:

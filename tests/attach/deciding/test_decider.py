@@ -13,7 +13,7 @@ from danmpy.attach.deciding.decider import Decider, has_interface, without_lease
 from danmpy.attach.ports import AttachSettings
 from danmpy.attach.values import InterfaceSpec
 from danmpy.errors import IntentError, NotReadyError
-from support.attaching import EXT, FRONT, AttachNode, request
+from support.attaching import EXT, FRONT, THREE, AttachNode, request
 from support.specs import network, tenant_key
 
 
@@ -44,10 +44,17 @@ def test_a_decision_is_whole_and_touches_nothing(three: AttachNode) -> None:
     assert three.journal.read_all() == ()
 
 
-def test_what_the_runtime_offers_is_for_the_first_interface_alone(three: AttachNode) -> None:
+def test_what_the_runtime_offers_is_for_the_interface_that_it_asks_for_alone(
+    three: AttachNode,
+) -> None:
     offered = {"portMappings": [{"hostPort": 80}]}
     specs = decider(three).decide(call(config={"runtimeConfig": offered})).specs
     assert [dict(spec.runtime) for spec in specs] == [offered, {}, {}]
+    ext, front = ({"tenantNetwork": "ext", "name": "net9"}, {"clusterNetwork": "front"})
+    three.add_pod("web", ext, {**front, "name": "eth0"})
+    named = decider(three).decide(call(config={"runtimeConfig": offered})).specs
+    assert {spec.name: dict(spec.runtime) for spec in named} == {"net9": {}, "eth0": offered}
+    three.add_pod("web", *THREE)
     specs = decider(three).decide(call(config={"runtimeConfig": "nonsense"})).specs
     assert specs[0].runtime == {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from danmpy.attach.delegates.binaries import Binaries
-from danmpy.attach.delegates.processes import run_process
+from danmpy.attach.delegates.processes import ProcessOutcome, run_process
 from danmpy.errors import NotReadyError
 from support.recording import Bench
 
@@ -71,3 +71,16 @@ def test_a_plugin_is_asked_again_only_when_its_file_changes(tmp_path: Path) -> N
     os.utime(tmp_path / "first", (1, 1))
     found.versions_of(({"type": "first"},))
     assert len(bench.all_calls) == 2
+
+
+def test_an_answer_that_came_too_late_is_asked_for_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.plugin("first", "1.0.0")
+    outcomes = [
+        ProcessOutcome(status=-9, timed_out=True),
+        ProcessOutcome(status=0, stdout=b'{"supportedVersions":["1.0.0"]}'),
+    ]
+    found = Binaries((tmp_path,), lambda *_call: outcomes.pop(0), {})
+    assert found.versions_of(({"type": "first"},)) == {"first": None}
+    for _ in range(2):
+        assert found.versions_of(({"type": "first"},)) == {"first": {"1.0.0"}}

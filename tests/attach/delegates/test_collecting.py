@@ -46,9 +46,17 @@ class World:
         self.gc = DelegateGc(ports, self.locks)
 
     def put(
-        self, container: str, *, net: str = "net", link: str = "eth1", pending: bool = False
+        self,
+        container: str,
+        *,
+        net: str = "net",
+        link: str = "eth1",
+        pending: bool = False,
+        adopted: str = "",
     ) -> AttachmentRecord:
-        conf = DelegateConf(name=net, version="1.1.0", plugins=({"type": "first"},), source=net)
+        conf = DelegateConf(
+            name=net, version="1.1.0", plugins=({"type": "first"},), source=adopted or net
+        )
         links = (LinkRecord(name=link, network="ClusterNetwork/x", delegate=conf.to_json()),)
         record = AttachmentRecord(
             container_id=container,
@@ -57,6 +65,7 @@ class World:
             netns="/n",
             links=() if pending else links,
             pending=links if pending else (),
+            adopted_files=(adopted,) if adopted else (),
         )
         self.journal.write(record)
         return record
@@ -84,6 +93,16 @@ def test_a_runtime_asks_for_all_configurations_at_once(world: World) -> None:
     world.put("c2", net="other")
     assert world.gc.collect_now() == []
     assert world.told() == {"net": ["c1"], "other": ["c2"]}
+
+
+def test_a_configuration_is_asked_once_however_many_of_its_attachments_were_adopted(
+    world: World,
+) -> None:
+    for container in ("c1", "c2", "c3"):
+        world.put(container, adopted=f"/cache/results/net-{container}-eth1")
+    assert world.gc.collect_now() == []
+    assert world.told() == {"net": ["c1", "c2", "c3"]}
+    assert len(world.bench.all_calls) == 1
 
 
 def test_without_delegates_nobody_is_waited_for(world: World) -> None:
@@ -119,6 +138,16 @@ def test_with_a_damaged_record_nobody_is_asked(world: World, tmp_path: Path) -> 
     world.journal.open()
     for now in (0.0, EVERY_S - GRACE_S, EVERY_S, 3 * EVERY_S):
         assert world.gc.run(now, EVERY_S) == 0
+    assert world.gc.collect_now() == []
+    assert world.bench.all_calls == []
+
+
+def test_while_pods_of_another_tool_are_not_known_nobody_is_asked(world: World) -> None:
+    world.put("c1")
+    world.journal.note_strangers()
+    for now in (0.0, EVERY_S - GRACE_S, EVERY_S, 3 * EVERY_S):
+        assert world.gc.run(now, EVERY_S) == 0
+    assert world.gc.collect_now() == []
     assert world.bench.all_calls == []
 
 

@@ -28,12 +28,15 @@ from danmpy.api.specs import (
 from danmpy.attach.engine import Attacher
 from danmpy.attach.journal import AttachmentRecord
 from danmpy.attach.plugging.doing import Wished
+from danmpy.attach.plugging.following import Follower
 from danmpy.attach.plugging.plan import Change
 from danmpy.attach.plugging.wishes import wishes_of
 from danmpy.errors import ConflictError, DanmpyError, HostError, IntentError, NotReadyError
 from danmpy.faults import PLUG_POINTS, UNPLUG_POINTS
+from danmpy.intent.values import Intent
 from support.attaching import (
     ANNOTATION,
+    EXT,
     FRONT,
     AttachNode,
     assert_empty,
@@ -42,7 +45,7 @@ from support.attaching import (
     with_prev,
 )
 from support.netns import Namespace, Namespaces
-from support.specs import danm_key, tenant_key
+from support.specs import danm_key, route, tenant_key
 
 DEFAULT = danm_key(DEFAULT_NETWORK_NAME)
 
@@ -83,6 +86,16 @@ def change(node: AttachNode) -> Change:
 def attach(node: AttachNode, pod: Namespace, *interfaces: dict[str, Any]) -> CniResult:
     ask(node, *interfaces)
     return node.attacher.add(request(Verb.ADD, "web", pod))
+
+
+class Memory:
+    """The wishes of now."""
+
+    def __init__(self, node: AttachNode) -> None:
+        self._node = node
+
+    def read(self) -> Intent:
+        return self._node.view.read_for("blue", "web", "")
 
 
 def links(pod: Namespace) -> set[str]:
@@ -220,6 +233,26 @@ def test_what_fails_halfway_is_taken_away_again(three: AttachNode, pod: Namespac
     assert three.end_reasons().count("rollback") == 2
 
 
+def test_what_has_left_comes_back_when_the_change_that_failed_is_taken_back(
+    three: AttachNode, pod: Namespace
+) -> None:
+    attach(three, pod, EXT_ASK, INTERNAL_ASK)
+    ask(three, EXT_ASK, FRONT_ASK)
+    break_route(three)
+    follower = Follower(
+        journal=three.journal,
+        source=Memory(three),
+        changer=three.attacher,
+        tell=lambda _news: None,
+    )
+    assert follower.look(0.0) == 0
+    assert links(pod) == {"eth0"}
+    ask(three, EXT_ASK, INTERNAL_ASK)
+    assert follower.look(1.0) == 1
+    assert links(pod) == {"eth0", "eth1"}
+    assert record_of(three).wishes == wishes_of(three.view.pods["blue", "web"])
+
+
 def test_a_database_that_is_away_leaves_the_rest_of_the_work_to_the_repair(
     three: AttachNode, pod: Namespace
 ) -> None:
@@ -236,6 +269,32 @@ def test_a_database_that_is_away_leaves_the_rest_of_the_work_to_the_repair(
     assert {name for name, _ in three.held("c-web")} == {"eth0"}
     assert not change(three)
     assert record_of(three).wishes == wishes_of(three.view.pods["blue", "web"])
+
+
+def test_a_second_interface_on_a_network_leaves_its_routes_to_the_first(
+    three: AttachNode, pod: Namespace
+) -> None:
+    front = three.view.networks[FRONT]
+    three.view.networks[FRONT] = replace(front, routes=(route("10.99.0.0/16", "10.3.0.9"),))
+    attach(three, pod, EXT_ASK, FRONT_ASK)
+    ask(three, EXT_ASK, FRONT_ASK, FRONT_ASK)
+    assert change(three).coming == ("front2",)
+    assert "dev front1" in pod.ip("route", "show", "10.99.0.0/16").stdout
+
+
+def test_a_route_that_another_network_s_interface_has_is_refused_before_anything_is_touched(
+    three: AttachNode, pod: Namespace
+) -> None:
+    for key, gateway in ((EXT, "10.1.0.9"), (FRONT, "10.3.0.9")):
+        spec = three.view.networks[key]
+        three.view.networks[key] = replace(spec, routes=(route("10.99.0.0/16", gateway),))
+    attach(three, pod, EXT_ASK, INTERNAL_ASK)
+    ask(three, EXT_ASK, FRONT_ASK)
+    told = refuses(three, ConflictError)
+    assert "interfaces eth0 on TenantNetwork/blue/ext and front1 on ClusterNetwork/front" in told
+    ask(three, EXT_ASK, INTERNAL_ASK, INTERNAL_ASK)
+    assert "both route 10.70.0.0/16 in table 77" in refuses(three, ConflictError)
+    assert links(pod) == {"eth0", "eth1"}
 
 
 def test_a_quota_of_interfaces_holds_for_running_pods(three: AttachNode, pod: Namespace) -> None:
