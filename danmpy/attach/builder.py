@@ -9,9 +9,10 @@ from itertools import groupby
 import structlog
 
 from danmpy.api.cni import CniInterface, CniResult
-from danmpy.api.specs import AddressMode
+from danmpy.api.specs import AddressMode, NetworkKind
 from danmpy.attach.delegates.calling import Delegates
 from danmpy.attach.delegates.confs import DelegateConf
+from danmpy.attach.delegates.guarding import link_names, require_admitted, require_not_ours
 from danmpy.attach.devices.assigning import resource_of
 from danmpy.attach.devices.info import DeviceInfoFiles
 from danmpy.attach.journal import AttachmentRecord, LinkRecord
@@ -151,11 +152,16 @@ class PodBuilder:
         whatever is wrong with one shows before any address is leased.
         """
         confs: dict[str, DelegateConf] = {}
+        named: list[tuple[InterfaceSpec, set[str]]] = []
         for spec in specs:
             if spec.backend is Backend.DELEGATE:
                 conf = self._render(spec, stand_ins(spec) if spec.owns_addresses else None)
+                require_admitted(spec, conf)
+                if spec.network.key.kind is NetworkKind.NAD and spec.network.conf:
+                    named.append((spec, link_names(conf.plugins) - {spec.device}))
                 if not spec.owns_addresses:
                     confs[spec.name] = conf
+        require_not_ours(named)
         return confs
 
     def _render(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from danmpy.api.cni import CODE_CONFIG, CniRequest, CniResult, parse_result
-from danmpy.attach.journal import AttachmentRecord, Phase
+from danmpy.api.cni import CODE_CONFIG, CniInterface, CniRequest, CniResult, parse_result
+from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
 from danmpy.attach.ports import AttachPorts
 from danmpy.errors import HostError, WireError
 
@@ -37,7 +39,7 @@ def require_intact(ports: AttachPorts, request: CniRequest) -> None:
             subject=subject,
             code=CODE_CONFIG,
         )
-    found = [*ports.builder.find_differences(record)]
+    found = [*ports.builder.find_differences(after_chain(record, request.prev_result))]
     if request.netns != record.netns:
         found.append(f"it was attached in {record.netns}, and the runtime says {request.netns}")
     found += lease_differences(ports, record)
@@ -45,6 +47,40 @@ def require_intact(ports: AttachPorts, request: CniRequest) -> None:
     if found:
         hint = "delete the pod so that it is attached anew"
         raise HostError("; ".join(found), hint=hint, subject=subject)
+
+
+def find_broken(ports: AttachPorts, record: AttachmentRecord) -> tuple[str, ...]:
+    """What CHECK would find as well whatever the final result of the chain is; a sentence each.
+
+    Raises:
+        StoreError: the database cannot be asked.
+    """
+    found = ports.builder.find_differences(after_chain(record))
+    return (*found, *lease_differences(ports, record))
+
+
+def after_chain(record: AttachmentRecord, final: CniResult | None = None) -> AttachmentRecord:
+    """`record` with the MACs and MTUs that its links have to have once the whole chain has run.
+
+    A plugin behind us may change those of whatever our answer told it of, as tuning does, and CHECK
+    has to bear that (CNI spec 1.1.0, CHECK). What they were in the end only the runtime knows:
+    `final` says it, and what that does not name is not judged. MTUs have no name before 1.1.0.
+    """
+    told = {link.name for link in parse_result(record.told).interfaces if link.sandbox}
+    named = {link.name: link for link in final.interfaces if link.sandbox} if final else {}
+    links = tuple(
+        _after_chain(link, named) if link.name in told else link for link in record.links
+    )
+    return replace(record, links=links)
+
+
+def _after_chain(link: LinkRecord, named: Mapping[str, CniInterface]) -> LinkRecord:
+    if link.link is None:
+        return link
+    last = named.get(link.name, CniInterface(name=link.name))
+    mac = (last.mac or None) if link.link.mac else None
+    mtu = (last.mtu or None) if link.link.mtu else None
+    return replace(link, link=replace(link.link, mac=mac, mtu=mtu))
 
 
 def lease_differences(ports: AttachPorts, record: AttachmentRecord) -> list[str]:

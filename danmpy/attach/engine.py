@@ -12,7 +12,7 @@ import structlog
 from danmpy.api.cni import Attachment, CniRequest, CniResult, parse_result, render_result
 from danmpy.attach.adopting import drop_adopted
 from danmpy.attach.builder import Blueprint, Built
-from danmpy.attach.checks import lease_differences, require_intact
+from danmpy.attach.checks import find_broken, require_intact
 from danmpy.attach.deciding.decider import Decider, Decision, without_lease
 from danmpy.attach.delegates.collecting import DelegateGc
 from danmpy.attach.delegates.default_network import require_default_network
@@ -144,11 +144,7 @@ class Attacher:
                 )
 
     def _stands(self, record: AttachmentRecord, netns: str) -> bool:
-        return (
-            record.netns == netns
-            and not self._ports.builder.find_differences(record)
-            and not lease_differences(self._ports, record)
-        )
+        return record.netns == netns and not find_broken(self._ports, record)
 
     def _attach(self, request: CniRequest) -> CniResult:
         decision = self._decider.decide(request)
@@ -350,8 +346,7 @@ class Attacher:
             now = self._ports.journal.read(*record.key) if free else None
             if now is None or now.phase is not Phase.ATTACHED or now.pending:
                 return None
-            found = self._ports.builder.find_differences(now)
-            return (*found, *lease_differences(self._ports, now))
+            return find_broken(self._ports, now)
 
     # CHECK, GC, STATUS
 
@@ -428,10 +423,13 @@ class Attacher:
         Run when the daemon starts, and again from time to time: for releases that wait for the
         database, which is waited for once and not once a record, and ever more rarely for what
         keeps failing. An ADD that is under way holds its container's lock and is not disturbed.
+        What still has links comes first, then the releases in the order in which the links went.
         """
         waiting = 0
         away = False
-        records = self._ports.journal.read_all()
+        records = sorted(
+            self._ports.journal.read_all(), key=lambda each: (each.detached_at, each.began_at)
+        )
         self._retries.keep({record.key for record in records})
         for stale in records:
             if stale.phase is Phase.ATTACHED and not stale.pending:

@@ -13,6 +13,7 @@ from danmpy.api.dialects.danm import parse_claim
 from danmpy.api.specs import (
     AddressAsk,
     IPAddress,
+    NetworkKey,
     NetworkSpec,
     PluginAsk,
     PodSpec,
@@ -65,7 +66,8 @@ class InterfaceSpec:
     it is made on, known once it is there; `device_id` the device of a device plugin that it gets,
     `device_info_file` where its delegate may write what that is, and `claimed` the same device when
     it came by a ResourceClaim.
-    `wish` is all that the pod asks of it (`wishes.wish_of`).
+    `wish` is all that the pod asks of it (`wishes.wish_of`). `barred` are the files of the node's
+    configuration folder, by stem, that its delegate must not be read from, and whose they are.
     """
 
     index: int
@@ -93,6 +95,7 @@ class InterfaceSpec:
     device_info_file: str = ""
     claimed: ClaimedDevice | None = None
     wish: str = ""
+    barred: Mapping[str, NetworkKey] = field(default_factory=dict)
 
     @property
     def is_leased(self) -> bool:

@@ -16,6 +16,7 @@ from danmpy.api.specs import (
     NetworkSpec,
     PodSpec,
 )
+from danmpy.attach.checks import after_chain
 from danmpy.attach.deciding.ipam_claims import require_ipam_claims
 from danmpy.attach.deciding.resolve import ResolveContext, examine, resolve
 from danmpy.attach.delegates.calling import Delegates
@@ -243,7 +244,7 @@ class Investigation:
                 "the sandbox ended without DEL; the node daemon lets go of it once the pod is gone",
             )
             return None
-        for link in record.links:
+        for link in after_chain(record).links:
             if link.link and link.config:
                 for found in differences(link.name, link.link, link.config, facts):
                     self.trouble(found, _ANEW)

@@ -77,11 +77,16 @@ class PodLinkConfig:
 
 
 class HostLinkFacts(NamedTuple):
-    """One link of the node: what a child of it has to know. `mtu` in bytes."""
+    """One link of the node: what a child of it has to know, and what tells whose it is. `mtu` in
+    bytes.
+    """
 
     ifindex: int
     mac: str
     mtu: int
+    kind: str = ""
+    alias: str = ""
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

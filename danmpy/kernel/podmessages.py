@@ -11,6 +11,7 @@ from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from danmpy.api.limits import IFNAME_MAX_BYTES
 from danmpy.kernel.podlinks import POD_GROUP, PodLink, PodLinkFacts, PodRoute, PodRule
 from danmpy.kernel.rtnl import (
     CHANGE,
@@ -55,6 +56,7 @@ IFA_F_NODAD: Final = 0x02
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 18, 20, 27, 28, 29
+IFLA_ALT_IFNAME: Final = 53
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE, VETH_INFO_PEER = 1, 1, 1
 MACVLAN_MODE_BRIDGE: Final = 4
@@ -74,9 +76,10 @@ _HEADER_SIZE: Final = 16
 
 
 def read_link(name: str) -> bytes:
-    """Ask for one link by name."""
+    """Ask for one link by name; only alternative names are longer than names can be."""
     mask = _number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
-    return pack(RTM_GETLINK, NLM_F_REQUEST, _link_header(), _text(IFLA_IFNAME, name), mask)
+    which = IFLA_IFNAME if len(name.encode()) <= IFNAME_MAX_BYTES else IFLA_ALT_IFNAME
+    return pack(RTM_GETLINK, NLM_F_REQUEST, _link_header(), _text(which, name), mask)
 
 
 def read_all(kind: int, family: int = socket.AF_UNSPEC) -> bytes:

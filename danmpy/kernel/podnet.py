@@ -18,6 +18,7 @@ from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Final
 
+from danmpy.api.limits import IFNAME_MAX_BYTES
 from danmpy.errors import ConflictError, DanmpyError, HostError, NotReadyError
 from danmpy.kernel import podmessages
 from danmpy.kernel.netns import inside, open_netns
@@ -91,7 +92,7 @@ def _refused(what: str, subject: str, reply: Reply) -> HostError:
 
 
 def read_host_links(names: Collection[str]) -> dict[str, HostLinkFacts]:
-    """Those of the node's links called `names` that exist.
+    """Those of the node's links that `names`, also alternative ones, are names of.
 
     Raises:
         HostError: the kernel refused.
@@ -103,10 +104,19 @@ def read_host_links(names: Collection[str]) -> dict[str, HostLinkFacts]:
     for name, reply in zip(wanted, replies, strict=True):
         if reply.error == errno.ENODEV:
             continue
+        if reply.error and len(name.encode()) > IFNAME_MAX_BYTES:
+            continue  # before Linux 5.5 there are no alternative names
         if reply.error:
             raise _refused(f"read link {name}", name, reply)
         facts = podmessages.link_facts(reply.message)
-        found[name] = HostLinkFacts(ifindex=facts.index, mac=facts.mac, mtu=facts.mtu)
+        found[name] = HostLinkFacts(
+            ifindex=facts.index,
+            mac=facts.mac,
+            mtu=facts.mtu,
+            kind=facts.kind,
+            alias=facts.alias,
+            group=facts.group,
+        )
     return found
 
 

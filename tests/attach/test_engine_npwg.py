@@ -13,7 +13,7 @@ from danmpy.api.dialects.keys import NPWG_NETWORKS
 from danmpy.api.dialects.reading import DialectRules
 from danmpy.api.specs import NetworkKey, NetworkKind, SegmentKey, SegmentKind
 from danmpy.attach.delegates.confs import DelegateConf
-from danmpy.errors import DanmpyError, HostError, IntentError, NotReadyError
+from danmpy.errors import ConflictError, DanmpyError, HostError, IntentError, NotReadyError
 from danmpy.faults import ADD_POINTS
 from danmpy.mirrors.attachments import facts_of
 from danmpy.mirrors.endpoints import desired_endpoints
@@ -112,6 +112,24 @@ def test_the_default_network_comes_first_and_the_runtime_is_told_of_it_alone(
     meta.attacher.delete(call)
     assert_empty(pod, meta, "c-web")
     assert held_files(meta) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["green,red@eth0", '[{"name": "green"}, {"name": "red", "interface": "eth0"}]'],
+)
+def test_the_name_of_the_runtimes_interface_is_no_name_for_another_one(
+    meta: AttachNode, pod: Namespace, text: str
+) -> None:
+    asking = replace(meta.add_pod("web"), annotations={NPWG_NETWORKS: text})
+    meta.view.pods["blue", "web"] = asking
+    with pytest.raises(ConflictError) as caught:
+        meta.attacher.add(request(Verb.ADD, "web", pod))
+    assert caught.value.message.startswith(f"{NPWG_NETWORKS}[1]")
+    assert "same name as interface 0" in caught.value.message
+    assert caught.value.message.endswith(": eth0")
+    assert caught.value.hint == "give it another interface name"
+    assert_empty(pod, meta, "c-web")
 
 
 def address(text: str) -> str:

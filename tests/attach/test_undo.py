@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from danmpy.api.cni import Verb
 from danmpy.attach.journal import Phase
 from danmpy.errors import HostError, NotReadyError
 from danmpy.faults import ADD_POINTS, DEL_POINTS
+from danmpy.ipam.leases import Lease
 from danmpy.kernel.netns import netns_id_of
 from support.attaching import (
     AttachNode,
@@ -82,6 +84,31 @@ def test_del_with_the_database_away_succeeds_and_the_release_keeps_its_time(
     assert three.attacher.repair() == 0
     assert_empty(pod, three, "c-web")
     assert {lease.to for lease in three.history()} == {record.detached_at}
+
+
+def test_releases_that_waited_are_made_in_the_order_in_which_the_links_went(
+    three: AttachNode, pod: Namespace, namespaces: Namespaces
+) -> None:
+    pods = {"web": pod, "b": namespaces.make("pod"), "c": namespaces.make("pod")}
+    for name in ("b", "c"):
+        three.add_pod(name, {"tenantNetwork": "internal", "ip": "dynamic"})
+    for name, each in pods.items():
+        three.attacher.add(request(Verb.ADD, name, each))
+    three.leases.away = True
+    for name in ("c", "web", "b"):
+        three.attacher.delete(request(Verb.DEL, name, pods[name]))
+    three.leases.away = False
+    gone: list[str] = []
+    release = three.leases.release
+
+    def noted(container_id: str, **more: Any) -> tuple[Lease, ...]:
+        gone.append(container_id)
+        return release(container_id, **more)
+
+    three.leases.release = noted
+    assert three.attacher.repair() == 0
+    assert gone == ["c-c", "c-web", "c-b"]
+    assert three.journal.read_all() == ()
 
 
 def test_a_new_sandbox_takes_the_addresses_over_and_the_old_one_s_del_leaves_it_alone(

@@ -195,7 +195,7 @@ def test_a_pod_that_asks_in_other_words_is_explained_as_the_node_reads_it(blue: 
     assert first["reasons"][0].startswith("the default network comes first")
     assert second["reasons"][0].endswith("which is TenantNetwork/blue/internal")
     (problem,) = answer["problems"]
-    assert problem["message"].startswith("interface 3 ")
+    assert problem["message"].startswith("k8s.v1.cni.cncf.io/networks[2] ")
     assert "NetworkAttachmentDefinition/blue/none" in problem["message"]
 
 

@@ -114,7 +114,7 @@ def add_second_interface(driver: Driver) -> None:
     if driver.subject.once:
         not_applicable("one ADD makes all interfaces of a container")
     first = driver.attach()
-    second = Sandbox(first.netns, first.container_id, "net1", first.args)
+    second = Sandbox(first.netns, first.container_id, "net1", first.args, config=first.config)
     driver.attach(second)
     ones, others = (shapes.addresses(each.result or {}) for each in (first, second))
     expect(not set(ones) & set(others), f"both have {ones}")
@@ -168,12 +168,11 @@ def ifname_taken(driver: Driver) -> None:
 @check("a failed ADD leaves no link", "2 ADD", INTERFACE)
 def failed_add_leaves_no_link(driver: Driver) -> None:
     driver.delete(driver.attach()).expect_silent("DEL")  # what the network shares may stay
+    sandbox, taken = driver.sandbox(), driver.sandbox()
     before = driver.host_links()
-    sandbox = driver.sandbox()
     driver.add(sandbox, environ={"CNI_NETNS": NOWHERE}).expect_error("ADD into nowhere")
     driver.expect_host_links(before, "after ADD into nowhere")
     if driver.subject.makes_link:
-        taken = driver.sandbox()
         taken.netns.ip("link", "add", taken.ifname, "type", "veth", "peer", "name", "other")
         driver.add(taken).expect_error("ADD with the name taken")
         driver.expect_host_links(before, "after ADD with the name taken")

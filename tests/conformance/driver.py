@@ -96,6 +96,10 @@ class Sandbox:
     args: str = ""
     result: dict[str, Any] | None = None
     version: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    """What the configuration says of this container alone: its host device, say."""
+    peers: dict[str, str] = field(default_factory=dict)
+    """Of the interfaces that another plugin made: the host's end of each."""
 
     def links(self) -> dict[str, dict[str, Any]]:
         """Its links but loopback."""
@@ -125,7 +129,8 @@ class Sandbox:
 class Subject:
     """A plugin under test; `config` lacks only cniVersion.
 
-    `declare` tells whoever has to know of a container before it comes, and gives its CNI_ARGS.
+    `declare` tells whoever has to know of a container before it comes, gives it what it needs (a
+    device of the host, say), and gives its CNI_ARGS.
     `makes_link`: ADD makes CNI_IFNAME. `pool`: how many containers fit; 0: nobody knows.
     `once`: one ADD makes all interfaces of a container.
     """
@@ -229,7 +234,7 @@ class Driver:
 
     def give(self, sandbox: Sandbox, ifname: str) -> None:
         """What the plugin before a chained one made in the container."""
-        name = f"base{next(_numbers)}"
+        name = sandbox.peers[ifname] = f"base{next(_numbers)}"
         self.subject.host.batch(
             f"link add {name} type veth peer name {ifname} netns {sandbox.netns.name}",
             f"link set {name} up",
@@ -258,9 +263,13 @@ class Driver:
             }
         link = {"name": ifname, "mac": sandbox.netns.links()[ifname]["address"]}
         ip = {"address": GIVEN_ADDRESS, "gateway": "10.77.0.1", "interface": 0}
+        interfaces = [{**link, "sandbox": str(sandbox.netns.path)}]
+        if peer := sandbox.peers.get(ifname):
+            mac = self.subject.host.links()[peer]["address"]
+            interfaces.append({"name": peer, "mac": mac})
         return {
             "cniVersion": version,
-            "interfaces": [{**link, "sandbox": str(sandbox.netns.path)}],
+            "interfaces": interfaces,
             "ips": [{"version": "4", **ip} if key < (1, 0, 0) else ip],
             "routes": [{"dst": "10.78.0.0/16", "gw": "10.77.0.1"}],
             "dns": {"nameservers": ["10.77.0.53"]},
@@ -293,11 +302,13 @@ class Driver:
                 "CNI_IFNAME": sandbox.ifname,
                 "CNI_ARGS": sandbox.args,
             }
+        if not isinstance(stdin, str):
+            stdin = json.dumps({**stdin, **(sandbox.config if sandbox else {})})
         wanted |= environ or {}
         try:
             done = subprocess.run(
                 self.subject.host.argv(str(self.subject.path)),
-                input=stdin if isinstance(stdin, str) else json.dumps(stdin),
+                input=stdin,
                 capture_output=True,
                 text=True,
                 errors="replace",

@@ -38,28 +38,29 @@ class Chain:
         self._tuning = {"type": "tuning", "sysctl": {"net.core.somaxconn": "512"}}
 
     def add(self) -> Result:
-        first = self._call("ADD", self._bridge)
-        second = self._ours("ADD", first)
-        return self._call("ADD", self._tuning, second)
+        first = self.call("ADD", self._bridge)
+        second = self.ours("ADD", first)
+        return self.call("ADD", self._tuning, second)
 
     def check(self, final: Result) -> None:
         # The plugin bridge (1.1.1) looks for all addresses of the result on its own interface.
         if len(final["ips"]) == 1:
-            self._call("CHECK", self._bridge, final)
-        self._ours("CHECK", final)
-        self._call("CHECK", self._tuning, final)
+            self.call("CHECK", self._bridge, final)
+        self.ours("CHECK", final)
+        self.call("CHECK", self._tuning, final)
 
     def delete(self, final: Result) -> None:
-        self._call("DEL", self._tuning, final)
-        self._ours("DEL", final)
-        self._call("DEL", self._bridge, final)
+        self.call("DEL", self._tuning, final)
+        self.ours("DEL", final)
+        self.call("DEL", self._bridge, final)
 
-    def _ours(self, verb: str, previous: Result) -> Result:
-        answer = self._node.call(verb, self._pod, version="1.0.0", config={"prevResult": previous})
+    def ours(self, verb: str, previous: Result | None = None) -> Result:
+        prev = {} if previous is None else {"prevResult": previous}
+        answer = self._node.call(verb, self._pod, version="1.0.0", config=prev)
         assert answer.ok, answer.error
         return answer.document
 
-    def _call(self, verb: str, plugin: Mapping[str, Any], previous: Result | None = None) -> Result:
+    def call(self, verb: str, plugin: Mapping[str, Any], previous: Result | None = None) -> Result:
         pod = self._pod
         environ = {
             "CNI_COMMAND": verb,
@@ -126,5 +127,36 @@ def test_every_plugin_of_the_chain_finds_its_part_as_it_left_it(
     chain.check(final)
     chain.delete(final)
     assert set(pod.netns.links()) == {"lo"}
+    assert node.leases() == []
+    node.daemon.stop()
+
+
+def test_a_plugin_behind_us_may_change_mac_and_mtu_and_a_real_break_is_still_found(
+    node: Node, nodes: Nodes
+) -> None:
+    need("cni-plugins")
+    pod = nodes.pod("web")
+    declare(node, pod, {DANM: LEADS})
+    node.environment["DANMPY_CNI__CHECK_SECONDS"] = "1"
+    node.start()
+    chain = Chain(node, pod)
+    tuning = {"type": "tuning", "mac": "02:00:00:00:00:44", "mtu": 1300}
+    made = chain.ours("ADD")
+    final = chain.call("ADD", tuning, made)
+    link = pod.netns.links()["eth0"]
+    assert (link["address"], link["mtu"]) == (tuning["mac"], tuning["mtu"])
+    chain.ours("CHECK", final)
+    chain.call("CHECK", tuning, final)
+    assert node.ask("explain", "blue/web")["problems"] == []
+    assert chain.ours("ADD") == made
+    assert pod.netns.links()["eth0"]["address"] == tuning["mac"]
+    time.sleep(3)
+    assert "attachment is broken" not in node.daemon.log_text()
+    pod.netns.ip("address", "flush", "dev", "eth0")
+    wait_for(lambda: "has lost address" in node.daemon.log_text())
+    pod.result = final
+    assert "interface eth0 has lost address" in node.check(pod, version="1.0.0").error
+    chain.call("DEL", tuning, final)
+    chain.ours("DEL", final)
     assert node.leases() == []
     node.daemon.stop()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from danmpy.faults import PLUG_POINTS, UNPLUG_POINTS
+from support.nads import nad_manifest
 from support.netns import wait_until
 from support.node import Node, Nodes, Pod, cluster_network, network, pod_manifest
+from support.recording import Bench
 
 pytestmark = pytest.mark.system
 
@@ -165,6 +168,83 @@ def test_networks_of_the_standard_come_and_go_with_its_annotation(
     assert not list((running.folder / "host-local").glob("*/10.4.*"))
     assert running.check(pod).ok
     assert running.delete(pod).ok
+
+
+@pytest.fixture
+def recorded(node: Node, tmp_path: Path) -> Bench:
+    """Plugins that only write down how they are called; `prime` is the network of every pod."""
+    folder = tmp_path / "recording"
+    folder.mkdir()
+    bench = Bench(folder)
+    bench.plugin("first")
+    node.environment["DANMPY_CNI__BIN_DIRS"] = f"{folder}:/usr/lib/cni"
+    node.environment["DANMPY_NPWG__DEFAULT_NETWORK"] = "prime"
+    (node.conf_dir / "20-prime.conflist").write_text(
+        json.dumps({"cniVersion": "1.1.0", "name": "prime", "plugins": [{"type": "first"}]})
+    )
+    return bench
+
+
+@pytest.mark.parametrize("late", ["b@eth0", '{"name": "b", "interface": "eth0"}'])
+def test_the_name_of_the_first_interface_is_none_for_another_in_a_running_pod(
+    node: Node, nodes: Nodes, recorded: Bench, late: str
+) -> None:
+    recorded.plugin("other")
+    key = "k8s.v1.cni.cncf.io/networks"
+
+    def ask_for(text: str) -> None:
+        manifest = pod_manifest("blue", "web", uid="u-1")
+        manifest["metadata"]["annotations"] = {key: text}
+        node.write("pod.yaml", manifest)
+
+    node.write("nads.yaml", *(nad_manifest(name, type="other") for name in ("a", "b")))
+    node.start()
+    pod = nodes.pod("web", uid="u-1")
+    ask_for("a@a0")
+    answer = node.add(pod)
+    assert answer.ok, answer.error
+    recorded.forget()
+    ask_for(f"a@a0,{late}" if "{" not in late else f'[{{"name": "a", "interface": "a0"}}, {late}]')
+    wait_until(lambda: "stay as they are" in node.daemon.output, what="log line")
+    assert f"{key}[1]" in node.daemon.output
+    assert "two interfaces called eth0" in node.daemon.output
+    assert recorded.order == []
+    (path,) = (node.state_dir / "attachments").glob("*.json")
+    record = json.loads(path.read_text())
+    assert [link["name"] for link in record["links"]] == ["eth0", "a0"]
+    assert node.delete(pod).ok
+
+
+@pytest.mark.timeout(180)
+def test_the_daemon_has_delegates_clean_up_by_itself(
+    node: Node, nodes: Nodes, recorded: Bench
+) -> None:
+    """What has gone since a look a minute ago still counts as there."""
+    node.environment["DANMPY_CNI__GC_SECONDS"] = "1"
+    pods = {name: nodes.pod(name) for name in ("stays", "goes", "went")}
+    for name in pods:
+        node.write(f"{name}.yaml", pod_manifest("blue", name))
+    node.start()
+    for pod in pods.values():
+        answer = node.add(pod)
+        assert answer.ok, answer.error
+    assert node.delete(pods["went"]).ok
+    node.daemon.stop()
+    recorded.forget()
+    node.start()
+    began = time.monotonic()
+    assert node.delete(pods["goes"]).ok
+    wait_until(lambda: "first GC" in recorded.order, what="GC", seconds=75)
+    assert time.monotonic() - began > 55
+    (call,) = [each for each in recorded.calls if each["verb"] == "GC"]
+    valid = call["stdin"]["cni.dev/valid-attachments"]
+    assert {each["containerID"] for each in valid} == {
+        pods["stays"].container_id,
+        pods["goes"].container_id,
+    }
+    assert call["stdin"]["name"] == "prime"
+    assert node.check(pods["stays"]).ok
+    assert node.delete(pods["stays"]).ok
 
 
 def test_a_broken_annotation_and_one_that_is_taken_away_change_nothing(

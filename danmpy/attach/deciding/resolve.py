@@ -91,10 +91,9 @@ def resolve(
     for index, ask in enumerate(asks):
         where = _where(index, ask, ask.network)
         entry = _Entry(index=index, ask=ask, where=where, subject=subject, context=context)
-        network = _network(entry, pod, networks)
-        specs.append(_interface(entry.on(network), network))
+        specs.append(_resolved(entry, pod, networks))
         _require_allowed(entry, pod)
-    _require_distinct(specs, subject)
+    _require_distinct(specs, asks, subject)
     rules = RoutingRules(subject=subject, has_primary=context.has_primary, strict=context.strict)
     return with_routing(tuple(specs), asks, rules)
 
@@ -116,8 +115,7 @@ def examine(
         entry = _Entry(index=index, ask=ask, where=where, subject=subject, context=context)
         try:
             _require_allowed(entry, pod)
-            network = _network(entry, pod, networks)
-            found.append(_interface(entry.on(network), network))
+            found.append(_resolved(entry, pod, networks))
         except DanmpyError as error:
             found.append(error)
     return tuple(found)
@@ -166,6 +164,54 @@ def _require_allowed(entry: _Entry, pod: PodSpec) -> None:
             "(quotas.interfaces_per_pod)",
             "ask for fewer, or raise the quota in the TenantConfigs of the namespace",
         )
+
+
+def _resolved(
+    entry: _Entry, pod: PodSpec, networks: Mapping[NetworkKey, NetworkSpec]
+) -> InterfaceSpec:
+    network = _network(entry, pod, networks)
+    entry = entry.on(network)
+    barred = _barred(entry, pod, networks, network)
+    if owner := barred.get(network.network_id):
+        raise entry.refuse(
+            f"the node's configuration {network.network_id} is that of {owner}, and namespace "
+            f"{pod.namespace} is not among its AllowedTenants",
+            f"ask the owner of {owner} to add the namespace, or name another network",
+        )
+    spec = _interface(entry, network)
+    return replace(spec, barred=barred) if barred else spec
+
+
+def _barred(
+    entry: _Entry,
+    pod: PodSpec,
+    networks: Mapping[NetworkKey, NetworkSpec],
+    network: NetworkSpec,
+) -> dict[str, NetworkKey]:
+    """The configurations of the node that `network` must not come to, and whose they are: those of
+    networks that do not admit the pod, which it could otherwise reach by the file's name alone.
+
+    What the cluster gives to every pod is its operator's choice; only that has no `place`.
+    """
+    on_node = network.key.kind is NetworkKind.NAD and not network.conf
+    if not on_node or not entry.ask.place:
+        return {}
+    return {
+        other.network_id: key
+        for key, other in networks.items()
+        if other.allowed_tenants
+        and pod.namespace not in other.allowed_tenants
+        and _may_delegate(other, entry.context)
+    }
+
+
+def _may_delegate(network: NetworkSpec, context: ResolveContext) -> bool:
+    """Is it made by the node's configuration that its NetworkID names?"""
+    if network.key.kind is NetworkKind.NAD:
+        return False
+    if network.backend == Backend.BRIDGE:
+        return network.network_id in context.conf_names
+    return network.backend not in {Backend.IPVLAN, Backend.MACVLAN, SRIOV}
 
 
 def _network(
@@ -416,7 +462,9 @@ def _mac(entry: _Entry, backend: Backend, name: str) -> str | None:
     return derived_mac(entry.context.container_id, name)
 
 
-def _require_distinct(specs: list[InterfaceSpec], subject: str) -> None:
+def _require_distinct(
+    specs: list[InterfaceSpec], asks: tuple[InterfaceAsk, ...], subject: str
+) -> None:
     """No two interfaces share a name, a static address or, on one wire, a MAC."""
     seen: dict[tuple[str, str], int] = {}
     for spec in specs:
@@ -428,9 +476,13 @@ def _require_distinct(specs: list[InterfaceSpec], subject: str) -> None:
             claims.append((f"MAC on {domain}", spec.mac))
         for claim in claims:
             first = seen.setdefault(claim, spec.index)
-            if first != spec.index:
-                raise ConflictError(
-                    f"interfaces {first} and {spec.index} have the same {claim[0]}: {claim[1]}",
-                    hint="give one of them another; names come from container_prefix or name",
-                    subject=subject,
-                )
+            if first == spec.index:
+                continue
+            problem = f"interfaces {first} and {spec.index} have the same {claim[0]}: {claim[1]}"
+            hint = "give one of them another; names come from container_prefix or name"
+            if asks[spec.index].place:
+                other = asks[first].place or f"interface {first} (on {specs[first].network.key})"
+                where = _where(spec.index, asks[spec.index], spec.network.key)
+                problem = f"{where}: it has the same {claim[0]} as {other}: {claim[1]}"
+                hint = f"give it another {'interface name' if claim[0] == 'name' else claim[0]}"
+            raise ConflictError(problem, hint=hint, subject=subject)

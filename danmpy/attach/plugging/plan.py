@@ -107,10 +107,11 @@ def compare(
             named[at] = own_name
     taken = Counter(named.values())
     taken[record.ifname] += not asks.has_primary
-    twice = next((named[at] for at in coming if at in named and taken[named[at]] > 1), None)
+    twice = next((at for at in coming if at in named and taken[named[at]] > 1), None)
     if twice is not None:
+        where = f"{places[twice].place}: " if places[twice].place else ""
         raise ConflictError(
-            f"it asks for two interfaces called {twice}",
+            f"{where}it asks for two interfaces called {named[twice]}",
             hint="give one of them another name; one that stays keeps the name that it has",
             subject=subject,
         )
@@ -130,9 +131,12 @@ def compare(
 
 
 def _primary_place(places: Sequence[InterfaceAsk], ifname: str, subject: str) -> int:
-    """Which of them is the interface that the runtime asked for."""
-    by_name = (at for at, ask in enumerate(places) if ask.name == ifname)
-    place = next(by_name, 0 if places[0].name is None else None)
+    """Which of them is the interface that the runtime asked for: the first when it has no name, as
+    in an ADD, whatever the others are called.
+    """
+    if places[0].name is None:
+        return 0
+    place = next((at for at, ask in enumerate(places) if ask.name == ifname), None)
     if place is None:
         raise IntentError(
             f"none of its interfaces is called {ifname}, which the runtime asked for",

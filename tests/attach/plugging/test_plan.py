@@ -171,6 +171,24 @@ def test_a_first_interface_under_another_name_is_refused() -> None:
         compared(asks, standing())
 
 
+def test_the_name_of_the_first_interface_given_to_another_one_is_refused() -> None:
+    """As an ADD refuses it: the first without a name is what the runtime asked for."""
+    record = standing(("a0", ask(nad("a"))))
+    wanted = ask(nad("b"), name="eth0", place="networks[1]")
+    asks = npwg(ask(nad("a"), name="a0"))
+    asks = PodAsks(dialect=Dialect.NPWG, interfaces=(*asks.interfaces, wanted))
+    with pytest.raises(
+        ConflictError, match=r"web: networks\[1\]: it asks for two interfaces called eth0"
+    ):
+        compared(asks, record, says_primary=False)
+    with pytest.raises(ConflictError, match="two interfaces called eth0"):
+        compared(asking(ask(FIRST, name="eth0")), standing())
+    second = PodAsks(
+        dialect=Dialect.DANM, interfaces=(ask(A, name="data"), ask(FIRST, name="eth0"))
+    )
+    assert moves(second, standing()) == (set(), ("data",)), "here the first has a name of its own"
+
+
 def test_a_name_of_an_interface_that_stays_is_refused() -> None:
     with pytest.raises(ConflictError, match="two interfaces called eth1"):
         compared(asking(ask(A), ask(B, name="eth1")), standing(("eth1", ask(A))))
@@ -222,7 +240,7 @@ wishes = st.lists(
         lambda key, address, name: ask(key, address, name=name),
         st.sampled_from([A, B, C]),
         st.sampled_from([DYNAMIC, static("10.0.0.1"), static("10.0.0.2")]),
-        st.sampled_from([None, None, None, "x", "y", "eth1"]),
+        st.sampled_from([None, None, None, "x", "y", "eth0", "eth1"]),
     ),
     max_size=5,
 )
