@@ -68,9 +68,7 @@ def after_chain(record: AttachmentRecord, final: CniResult | None = None) -> Att
     """
     told = {link.name for link in parse_result(record.told).interfaces if link.sandbox}
     named = {link.name: link for link in final.interfaces if link.sandbox} if final else {}
-    links = tuple(
-        _after_chain(link, named) if link.name in told else link for link in record.links
-    )
+    links = tuple(_after_chain(link, named) if link.name in told else link for link in record.links)
     return replace(record, links=links)
 
 

@@ -37,9 +37,12 @@ SYSTEM_PYTHON: Final = Path("/usr/bin/python3")
 NATIVE_PROGRAM: Final = Path(__file__).parent / "native" / PLUGIN_NAME
 """Made by the build of the package, where it can."""
 
-CAPABILITIES: Final = ("bandwidth", "dns", "portMappings")
+CAPABILITIES: Final = ("aliases", "bandwidth", "dns", "portMappings")
 """What runtimes offer on behalf of a pod (CNI conventions: dynamic plugin capabilities), and pass
 on only to a plugin that declares it. It goes to the pod's default network.
+
+Not ``ips`` and ``mac``: a pod asks those by its annotation, which is checked and recorded, while a
+plugin that the runtime told others would not give what the database holds.
 """
 
 _PLUGIN_MODE: Final = 0o755

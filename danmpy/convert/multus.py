@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from danmpy.api.jsontext import a_json
+from danmpy.api.words import is_object_name
 from danmpy.convert.multus_keys import DAEMON_KEYS, FIXED, KNOWN, RUNTIME_CAPABILITIES
 from danmpy.convert.values import Converted, DelegateFile, FoundConf, Note, Verdict
 from danmpy.errors import IntentError
@@ -323,20 +324,25 @@ class _Conversion:
             return ""
         if text.startswith("/"):
             return self._by_path(key, text)
-        if not _NAME.match(text):
-            words = f"{text!r} names neither a network nor an absolute path"
-            self._note(key, Verdict.BY_HAND, self._setting_of(key), words)
-            return ""
         namespace = self._read.text("multusNamespace") or DEFAULT_NAMESPACE
         conf = next((each for each in self._confs if each.name == text), None)
+        if not _NAME.match(text) or (conf is None and not is_object_name(text)):
+            words = (
+                f"{text!r} is no absolute path, no object can have that name, and no usable CNI "
+            )
+            words += f"configuration has it: give its folder (--conf-dir) or fill {self._conf_dir}"
+            self._note(key, Verdict.BY_HAND, self._setting_of(key), words)
+            return ""
         if conf is None:
             words = f"taken for the NetworkAttachmentDefinition {namespace}/{text}; no CNI "
             words += "configuration of that name was given (--conf-dir)"
             self._mapped(key, self._setting_of(key), words)
             return f"{namespace}/{text}"
         self._keep(conf)
-        words = f"{text} is the CNI configuration of {conf.path}; Multus prefers a "
-        words += f"NetworkAttachmentDefinition {namespace}/{text}: write that where it exists"
+        words = f"{text} is the CNI configuration of {conf.path}"
+        if is_object_name(text):
+            words += f"; Multus prefers a NetworkAttachmentDefinition {namespace}/{text}: "
+            words += "write that where it exists"
         self._mapped(key, self._setting_of(key), words)
         return text
 

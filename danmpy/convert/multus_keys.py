@@ -47,11 +47,11 @@ DAEMON_KEYS: Final = (
 )
 """Keys that only a Multus with a daemon has, which reads the API server with its own account."""
 
-RUNTIME_CAPABILITIES: Final = ("bandwidth", "dns", "portMappings")
+RUNTIME_CAPABILITIES: Final = ("aliases", "bandwidth", "dns", "portMappings")
 """As `cni.install.CAPABILITIES`, which a test compares."""
 
 _LOG: Final = (
-    "danmpy logs to standard error, one JSON object a line; the runtime or journald rotates"
+    "danmpy logs to standard error, one line of key=value each; the runtime or journald rotates"
 )
 _RUNTIME: Final = "it is the runtime's, for one call"
 _SOCKET: Final = "the setting socket has a default that the installed plugin knows"

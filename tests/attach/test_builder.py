@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from ipaddress import ip_address
+from typing import NoReturn
 
 import pytest
 
 from danmpy.api.cni import Attachment, Verb
-from danmpy.attach.builder import Blueprint
+from danmpy.api.specs import AddressAsk, SegmentKey, SegmentKind
+from danmpy.attach.builder import Blueprint, PodBuilder
+from danmpy.attach.delegates import guarding
 from danmpy.attach.journal import LinkRecord
+from danmpy.attach.values import Backend, InterfaceSpec
 from danmpy.errors import (
     DelegateError,
     HostError,
+    IntentError,
 )
 from danmpy.kernel.podlinks import HostLinkFacts, PodLink
 from support.attaching import (
@@ -23,8 +29,9 @@ from support.attaching import (
     request,
     with_prev,
 )
+from support.nads import nad_key
 from support.netns import Namespace, Namespaces, run
-from support.specs import route, tenant_key
+from support.specs import cluster_key, route, tenant_key
 
 SCRIPT = """#!/bin/sh
 # Writes down each call, and answers as the files beside it say.
@@ -111,6 +118,8 @@ def test_addresses_stay_held_until_a_delegate_s_del_has_succeeded(
     assert len(delegated.held("c-web")) == 4
     assert delegated.attacher.repair() == 1
     (delegated.folder / "said" / "fail.DEL").unlink()
+    delegated.close()  # a new daemon does not wait for the next try
+    delegated.open()
     assert delegated.attacher.repair() == 0
     assert_empty(pod, delegated, "c-web")
     assert set(delegated.end_reasons()) == {"released"}
@@ -244,3 +253,90 @@ def test_a_node_s_end_that_outlived_its_pod_s_end_s_name_makes_room(
     three.attacher.add(request(Verb.ADD, "web", pod))
     assert len(three.host_ends()) == 1
     assert set(pod.links()) == {"lo", "eth0", "eth1", "front2"}
+
+
+def add_definition(node: AttachNode, **config: str) -> None:
+    """The pod web is on a NetworkAttachmentDefinition of the plugin that writes down its calls."""
+    key = nad_key("stolen")
+    conf = json.dumps({"cniVersion": "1.1.0", "type": "recorder", **config})
+    node.add_network(key, network_id="stolen", backend="nad", host_device="", conf=conf)
+    pod = node.add_pod("web")
+    annotations = {"k8s.v1.cni.cncf.io/networks": "stolen"}
+    node.view.pods["blue", "web"] = replace(pod, annotations=annotations)
+    node.add_network(cluster_key("default"))
+
+
+def test_a_definition_that_names_a_device_of_danmpy_s_is_refused_before_anything_is_touched(
+    delegated: AttachNode, pod: Namespace
+) -> None:
+    run("ip", "link", "set", delegated.bridge, "alias", "danmpy bridge:vlan:nic0:7")
+    add_definition(delegated, master=delegated.bridge)
+    call = request(Verb.ADD, "web", pod)
+    with pytest.raises(IntentError, match=r"net1: .* device of danmpy's \(bridge:vlan:nic0:7\)"):
+        delegated.attacher.add(call)
+    assert calls(delegated) == []
+    assert_empty(pod, delegated, "c-web")
+    assert delegated.history() == []
+    add_definition(delegated, master=delegated.parent)
+    delegated.attacher.add(call)
+    assert calls(delegated) == [f"ADD net1 {pod.path}"]
+
+
+def test_the_device_that_danmpy_itself_puts_under_a_definition_is_no_stolen_one(
+    delegated: AttachNode, pod: Namespace
+) -> None:
+    run("ip", "link", "set", delegated.bridge, "alias", "danmpy bridge:vlan:nic0:7")
+    add_definition(delegated, master="nic0")
+    key = nad_key("stolen")
+    segment = SegmentKey(parent="nic0", kind=SegmentKind.VLAN, id=7)
+    delegated.view.networks[key] = replace(
+        delegated.view.networks[key], segment=segment, host_device=delegated.bridge
+    )
+    delegated.attacher.add(request(Verb.ADD, "web", pod))
+    told = json.loads((delegated.folder / "said" / "stdin.ADD").read_text())
+    assert told["master"] == delegated.bridge
+
+
+def test_a_definition_comes_to_no_file_whose_network_does_not_admit_the_pod(
+    delegated: AttachNode, pod: Namespace
+) -> None:
+    add_definition(delegated)
+    key = nad_key("other")  # the name in the file rec-a.conf
+    delegated.add_network(key, network_id="other", backend="nad", host_device="")
+    conf = {"cniVersion": "1.1.0", "name": "other", "type": "recorder"}
+    (delegated.conf_dir / "rec-a.conf").write_text(json.dumps(conf))
+    asking = {"k8s.v1.cni.cncf.io/networks": "other"}
+    delegated.view.pods["blue", "web"] = replace(
+        delegated.view.pods["blue", "web"], annotations=asking
+    )
+    secret = {"network_id": "rec-a", "backend": "recorder", "host_device": ""}
+    delegated.add_network(cluster_key("secret"), allowed_tenants=frozenset({"red"}), **secret)
+    with pytest.raises(IntentError, match="rec-a of ClusterNetwork/secret"):
+        delegated.attacher.add(request(Verb.ADD, "web", pod))
+    assert calls(delegated) == []
+    delegated.add_network(cluster_key("secret"), allowed_tenants=frozenset({"blue"}), **secret)
+    delegated.attacher.add(request(Verb.ADD, "web", pod))
+
+
+def test_pods_without_definitions_are_judged_without_a_look_at_the_node(
+    delegated: AttachNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(names: object) -> NoReturn:
+        raise AssertionError(names)
+
+    monkeypatch.setattr(guarding, "read_host_links", look)
+    key = tenant_key("rec")
+    spec = delegated.view.networks[key]
+    interface = InterfaceSpec(
+        index=0,
+        name="eth0",
+        network=spec,
+        backend=Backend.DELEGATE,
+        ip=AddressAsk(),
+        ip6=AddressAsk(),
+        mac=None,
+        owns_addresses=False,
+        ipv6=True,
+        mtu=None,
+    )
+    PodBuilder(delegated.delegates).require_possible([interface])

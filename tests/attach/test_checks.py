@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from danmpy.api.cni import CniResult, Verb
+from danmpy.api.cni import CniResult, Verb, render_result
 from danmpy.errors import (
     HostError,
     WireError,
@@ -82,6 +83,58 @@ def test_check_compares_with_what_the_runtime_remembers(three: AttachNode, pod: 
         three.attacher.check(with_prev(call, less))
     with pytest.raises(HostError, match=r"it was attached in .* and the runtime says"):
         three.attacher.check(replace(with_prev(call, result), netns="/run/netns/other"))
+
+
+def changed(result: CniResult, name: str, **changes: Any) -> CniResult:
+    """`result` as a plugin behind us leaves it that changed the link `name`."""
+    links = (replace(link, **changes) if link.name == name else link for link in result.interfaces)
+    return replace(result, interfaces=tuple(links))
+
+
+def test_what_a_plugin_behind_us_changed_is_as_the_final_result_says(
+    three: AttachNode, pod: Namespace
+) -> None:
+    call = request(Verb.ADD, "web", pod)
+    result = three.attacher.add(call)
+    final = changed(result, "eth0", mac="02:00:00:00:00:44")
+    final = changed(final, "eth1", mtu=1300)
+    with pytest.raises(HostError, match=r"eth0 has MAC .*, not 02:00:00:00:00:44; .*not 1300"):
+        three.attacher.check(with_prev(call, final))
+    pod.ip("link", "set", "eth0", "address", "02:00:00:00:00:44")
+    pod.ip("link", "set", "eth1", "mtu", "1300")
+    three.attacher.check(with_prev(call, final))
+    with pytest.raises(HostError, match=r"eth0 has MAC 02:00:00:00:00:44, not .*not 1400"):
+        three.attacher.check(with_prev(call, result))
+
+
+def test_an_mtu_that_the_final_result_cannot_name_may_be_any(
+    three: AttachNode, pod: Namespace
+) -> None:
+    call = request(Verb.ADD, "web", pod)
+    final = changed(three.attacher.add(call), "eth1", mtu=0)
+    pod.ip("link", "set", "eth1", "mtu", "1300")
+    three.attacher.check(with_prev(call, final))
+
+
+def test_without_a_final_result_only_links_that_nobody_was_told_of_have_mac_and_mtu(
+    three: AttachNode, pod: Namespace
+) -> None:
+    """An examination reports nothing that CHECK would bear, a repeated ADD makes nothing anew."""
+    call = request(Verb.ADD, "web", pod)
+    result = three.attacher.add(call)
+    (record,) = three.journal.read_all()
+    pod.ip("link", "set", "eth0", "address", "02:00:00:00:00:44")
+    pod.ip("link", "set", "eth1", "mtu", "1300")
+    assert three.attacher.examine(record) == ()
+    assert three.attacher.add(call) == result
+    assert pod.links()["eth0"]["address"] == "02:00:00:00:00:44"
+    told = replace(result, interfaces=result.interfaces[:1], ips=())
+    primary = replace(record, answer=render_result(told, "1.1.0"))
+    three.journal.write(primary)
+    assert three.attacher.examine(primary) == ("interface eth1 has MTU 1300, not 1400",)
+    with pytest.raises(HostError) as caught:
+        three.attacher.check(with_prev(call, changed(told, "eth0", mac="02:00:00:00:00:44")))
+    assert caught.value.message == "interface eth1 has MTU 1300, not 1400"
 
 
 def test_check_of_an_unknown_container_is_code_3_and_without_prev_result_code_7(

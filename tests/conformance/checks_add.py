@@ -114,8 +114,7 @@ def add_second_interface(driver: Driver) -> None:
     if driver.subject.once:
         not_applicable("one ADD makes all interfaces of a container")
     first = driver.attach()
-    second = Sandbox(first.netns, first.container_id, "net1", first.args, config=first.config)
-    driver.attach(second)
+    second = driver.attach(driver.second(first, "net1"))
     ones, others = (shapes.addresses(each.result or {}) for each in (first, second))
     expect(not set(ones) & set(others), f"both have {ones}")
     driver.delete(second).expect_silent("DEL of the second")

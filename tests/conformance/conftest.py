@@ -21,8 +21,10 @@ from conformance.subjects import (
     open_reference,
 )
 from conformance.verdicts import Kind, Outcome, Verdict
+from support.requirements import UnmetRequirementError
 
 PROPERTY = "conformance"
+NOT_ASKED = "conformance-not-asked"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Who asks one plugin does not want to know whether the suite is sound."""
     named = config.getoption("--cni-plugin", None) is not None
-    return True if named and collection_path.name == "test_faults.py" else None
+    return True if named and collection_path.name in {"test_faults.py", "test_named.py"} else None
 
 
 class Results:
@@ -46,13 +48,17 @@ class Results:
 
     def __init__(self, config: pytest.Config) -> None:
         self._verdicts: dict[str, dict[str, Verdict]] = {}
+        self._not_asked: dict[str, str] = {}
         # A run of all tests gets one line for each plugin.
         self._whole = any(Path(__file__).parent.name in argument for argument in config.args)
         self._file: Path | None = config.getoption("--cni-table", None)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for key, value in report.user_properties if report.when == "call" else ():
-            if key == PROPERTY:
+        for key, value in report.user_properties:
+            if key == NOT_ASKED:
+                plugin, why = cast("tuple[str, str]", value)
+                self._not_asked[plugin] = why
+            if key == PROPERTY and report.when == "call":
                 plugin, check, outcome, found = cast("tuple[str, str, str, str]", value)
                 verdict = Verdict(outcome=Outcome(outcome), found=found)
                 self._verdicts.setdefault(plugin, {})[check] = verdict
@@ -71,10 +77,12 @@ class Results:
             for name, mine in verdicts.items():
                 terminalreporter.line(f"{name}: {table.count(mine)} passed of asked")
         if self._file is not None:
-            self._file.write_text("\n".join(table.markdown(verdicts)) + "\n")
+            lines = table.markdown(verdicts, self._not_asked)
+            self._file.write_text("\n".join(lines) + "\n")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    subjects(config)  # so that wrong options end the run at once
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Results(config), "cni-conformance")
 
@@ -109,7 +117,12 @@ def open_subject(
 @pytest.fixture
 def subject(request: pytest.FixtureRequest, open_subject: Callable[[str], Subject]) -> Subject:
     """The plugin that the test is about."""
-    return open_subject(request.param)
+    try:
+        return open_subject(request.param)
+    except UnmetRequirementError as unmet:
+        why = (request.param, f"needs {unmet.requirement.name}")
+        request.node.user_properties.append((NOT_ASKED, why))
+        raise
 
 
 @pytest.fixture

@@ -20,6 +20,14 @@ EVERY: Final = (
     "static",
     "tuning",
     "portmap",
+    "firewall",
+    "sbr",
+    "bandwidth",
+    "host-device",
+    "ipvlan",
+    "vlan",
+    "vrf",
+    "dhcp",
 )
 
 
@@ -84,7 +92,7 @@ DEVIATIONS: Final = (
         why="both interfaces want the same route to the gateway",
     ),
     Known(
-        plugins=("bridge", "macvlan", "ptp"),
+        plugins=("bridge", "macvlan", "ptp", "host-device", "ipvlan"),
         checks=("prev-result-extended",),
         says="net0 not in the result",
         why="it takes itself for the first plugin of a list, and drops prevResult",
@@ -94,6 +102,78 @@ DEVIATIONS: Final = (
         checks=("check-silent-0.4.0", "check-silent-1.0.0"),
         says="could not check ipv6 dnat",
         why="its CHECK looks for the rules of IPv6 though the container has IPv4 alone",
+    ),
+    Known(
+        plugins=("sbr",),
+        checks=("del-vanished", "del-stranger-nowhere"),
+        says="unknown FS magic",
+        why="its DEL wants the namespace to be there",
+    ),
+    Known(
+        plugins=("sbr",),
+        checks=("del-without-netns",),
+        says="no such file or directory",
+        why="its DEL wants the namespace to be there",
+    ),
+    Known(
+        plugins=("sbr",),
+        checks=("add-again",),
+        says="file exists",
+        why="its DEL leaves the routes, which are gone only with the interface",
+    ),
+    Known(
+        plugins=("sbr",),
+        checks=("check-without-result",),
+        says="succeeded",
+        why="its CHECK looks at nothing",
+    ),
+    Known(
+        plugins=("bandwidth",),
+        checks=("add-again",),
+        says="file exists",
+        why="its DEL leaves the queue at the host's end, which is gone only with the interface",
+    ),
+    Known(
+        plugins=("host-device",),
+        checks=("ifname-taken",),
+        says="now there are",
+        why="a device that cannot get its name stays in the container",
+    ),
+    Known(
+        plugins=("ipvlan", "vlan"),
+        checks=("ifname-taken",),
+        says="now there are",
+        why="a link that cannot get its name stays in the container",
+    ),
+    Known(
+        plugins=("host-device",),
+        checks=("failed-add-leaves-no-link",),
+        says="the name taken: the host has [] too much and lacks",
+        why="a device that cannot get its name stays in the container",
+    ),
+    Known(
+        plugins=("host-device",),
+        checks=("del-twice", "del-stranger"),
+        says="Link not found",
+        why="its DEL wants the interface to be there",
+    ),
+    Known(
+        plugins=("host-device",),
+        checks=("del-vanished", "del-stranger-nowhere", "del-vanished-frees"),
+        says="failed to open netns",
+        why="its DEL wants the namespace to be there",
+    ),
+    Known(
+        plugins=("host-device",),
+        checks=("del-bare-frees",),
+        says="no IP addresses available",
+        why="its DEL without CNI_NETNS does nothing, and does not ask its IPAM plugin either",
+    ),
+    Known(
+        plugins=("dhcp",),
+        checks=("check-without-result", "check-after-del", "check-stranger"),
+        says="succeeded",
+        why="its CHECK asks the server for a lease, whether there was one or not",
     ),
 )
 

@@ -132,7 +132,8 @@ class Subject:
     `declare` tells whoever has to know of a container before it comes, gives it what it needs (a
     device of the host, say), and gives its CNI_ARGS.
     `makes_link`: ADD makes CNI_IFNAME. `pool`: how many containers fit; 0: nobody knows.
-    `once`: one ADD makes all interfaces of a container.
+    `once`: one ADD makes all interfaces of a container. `leases`: the folder of host-local's files,
+    which each check finds empty.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Subject:
     makes_link: bool = True
     pool: int = 0
     once: bool = False
+    leases: Path | None = None
     cni_path: str = "/usr/lib/cni"
     declare: Callable[[Sandbox], str] = lambda _sandbox: "IgnoreUnknown=1"
     claims: list[str] = field(default_factory=list)
@@ -168,7 +170,12 @@ class Driver:
             self._namespaces.close()
             for path in self.stray():
                 Path(path).unlink()
-            # The kernel takes the peers away in its own time; the next check must not see that.
+            for lease in self.subject.leases.glob("*/*.*.*.*") if self.subject.leases else ():
+                lease.unlink()
+            # The kernel takes the peers away in its own time, and never while a daemon of the
+            # plugin holds the namespace; the next check must not see that.
+            for peer in self._host_veths() - self._veths:
+                self.subject.host.ip("link", "delete", peer, check=False)
             deadline = time.monotonic() + 3
             while self._host_veths() - self._veths and time.monotonic() < deadline:
                 time.sleep(0.02)
@@ -230,6 +237,12 @@ class Driver:
         self._sandboxes.append(sandbox)
         if self.subject.kind is Kind.CHAINED:
             self.give(sandbox, sandbox.ifname)
+        return sandbox
+
+    def second(self, first: Sandbox, ifname: str) -> Sandbox:
+        """Another interface for the container of `first`."""
+        sandbox = Sandbox(first.netns, first.container_id, ifname)
+        sandbox.args = self.subject.declare(sandbox)
         return sandbox
 
     def give(self, sandbox: Sandbox, ifname: str) -> None:

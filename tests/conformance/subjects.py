@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,15 +32,34 @@ REFERENCE: Final = (
     "static",
     "tuning",
     "portmap",
+    "firewall",
+    "sbr",
+    "bandwidth",
+    "host-device",
+    "ipvlan",
+    "vlan",
+    "vrf",
+    "dhcp",
 )
 
 KINDS: Final = {
     **dict.fromkeys((*OURS, *REFERENCE), Kind.INTERFACE),
-    **dict.fromkeys(("host-local", "static"), Kind.IPAM),
-    **dict.fromkeys(("tuning", "portmap"), Kind.CHAINED),
+    **dict.fromkeys(("host-local", "static", "dhcp"), Kind.IPAM),
+    **dict.fromkeys(
+        ("tuning", "portmap", "firewall", "sbr", "bandwidth", "vrf"),
+        Kind.CHAINED,
+    ),
 }
 
+LINKS: Final = {"ipvlan": "ipvlan", "vlan": "vlan", "vrf": "vrf", "bandwidth": "ifb"}
+"""The kind of link that a reference plugin makes, where not every kernel has it."""
+
+POOL: Final = 5
+"""Containers that fit into the addresses of the reference plugins."""
+
 Open = Callable[[str, Path, ExitStack], Subject]
+
+_numbers = count(1)
 
 
 def make_host(stack: ExitStack) -> tuple[Namespace, Namespaces]:
@@ -98,12 +120,37 @@ def open_ours(name: str, folder: Path, stack: ExitStack) -> Subject:
 
 def open_reference(name: str, folder: Path, stack: ExitStack) -> Subject:
     """Debian's plugin of that name."""
-    need("cni-plugins")
-    if name == "portmap" and shutil.which("iptables") is None:
+    need("cni-plugins", *(f"link:{kind}" for plugin, kind in LINKS.items() if plugin == name))
+    if name in {"portmap", "firewall"} and shutil.which("iptables") is None:
         skip_for(
             Requirement(name="iptables", met=lambda: False, remedy="install Debian's iptables")
         )
     host, _ = make_host(stack)
+    more = reference_config(name, folder)
+    subject = Subject(
+        name=name,
+        path=CNI_PLUGINS / name,
+        config={"name": "conformance", "type": name, **more},
+        host=host,
+        kind=KINDS[name],
+        ifname="lo" if name == "loopback" else "eth0",
+        makes_link=name not in {"loopback", "static"},
+        leases=folder / "leases",
+        pool=POOL if more.get("ipam", {}).get("type") == "host-local" else 0,
+    )
+    match name:
+        case "host-device":
+            return replace(subject, declare=functools.partial(give_device, host))
+        case "vlan":
+            return replace(subject, declare=give_vlan)
+        case "dhcp":
+            serve_dhcp(host, folder, stack)
+            return replace(subject, declare=functools.partial(give_wire, host))
+    return subject
+
+
+def reference_config(name: str, folder: Path) -> dict[str, Any]:
+    """What Debian's plugin of that name has to be told."""
     pool = {
         "type": "host-local",
         "dataDir": str(folder / "leases"),
@@ -112,28 +159,81 @@ def open_reference(name: str, folder: Path, stack: ExitStack) -> Subject:
     }
     fixed = {"type": "static", "addresses": [{"address": "10.88.1.2/24", "gateway": "10.88.1.1"}]}
     mappings = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+    rate, burst = 8_000_000, 800_000
     more: dict[str, dict[str, Any]] = {
         "bridge": {"bridge": "cni0", "isGateway": True, "ipam": pool},
         "macvlan": {"master": "ens4", "ipam": pool},
+        "ipvlan": {"master": "ens4", "ipam": pool},
+        "vlan": {"master": "ens4", "vlanId": 2, "ipam": pool},
         "ptp": {"ipam": pool},
+        "host-device": {"device": "ens5", "ipam": pool},
         "host-local": {"ipam": pool},
         "static": {"ipam": fixed},
+        "dhcp": {"ipam": {"type": "dhcp", "daemonSocketPath": str(folder / "dhcp.sock")}},
         "tuning": {"mtu": 1400},
         "portmap": {
             "capabilities": {"portMappings": True},
             "runtimeConfig": {"portMappings": mappings},
         },
+        "firewall": {"backend": "iptables"},
+        "bandwidth": {
+            "ingressRate": rate,
+            "ingressBurst": burst,
+            "egressRate": rate,
+            "egressBurst": burst,
+        },
+        "vrf": {"vrfname": "blue"},
     }
-    return Subject(
-        name=name,
-        path=CNI_PLUGINS / name,
-        config={"name": "conformance", "type": name, **more.get(name, {})},
-        host=host,
-        kind=KINDS[name],
-        ifname="lo" if name == "loopback" else "eth0",
-        makes_link=name not in {"loopback", "static"},
-        pool=5 if more.get(name, {}).get("ipam") == pool else 0,
+    return more.get(name, {})
+
+
+def give_device(host: Namespace, sandbox: Sandbox) -> str:
+    """A device of the host for this container alone; it goes with the container."""
+    device = f"card{next(_numbers)}"
+    host.batch(f"link add {device} type veth peer name of-{device} netns {sandbox.netns.name}")
+    sandbox.config["device"] = device
+    return "IgnoreUnknown=1"
+
+
+def give_vlan(sandbox: Sandbox) -> str:
+    """A VLAN for this container alone: a master has each id once."""
+    sandbox.config["vlanId"] = 100 + next(_numbers)
+    return "IgnoreUnknown=1"
+
+
+def give_wire(host: Namespace, sandbox: Sandbox) -> str:
+    """An interface at the bridge of the DHCP server."""
+    port = f"wire{next(_numbers)}"
+    host.batch(
+        f"link add {port} type veth peer name {sandbox.ifname} netns {sandbox.netns.name}",
+        f"link set {port} master lan0",
+        f"link set {port} up",
     )
+    sandbox.netns.ip("link", "set", sandbox.ifname, "up")
+    return "IgnoreUnknown=1"
+
+
+def serve_dhcp(host: Namespace, folder: Path, stack: ExitStack) -> None:
+    """A DHCP server on the host's bridge lan0, and the daemon that the plugin dhcp asks."""
+    need("dnsmasq")
+    host.batch("link add lan0 type bridge", "address add 10.88.2.1/24 dev lan0", "link set lan0 up")
+    daemons = Daemons(folder)
+    stack.callback(daemons.close)
+    served = folder / "served"
+    daemons.make(
+        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-ping"),
+        *("--interface=lan0", "--bind-interfaces", "--dhcp-authoritative", "--user=root"),
+        *("--pid-file=", f"--dhcp-leasefile={served}", "--log-facility=-"),
+        "--dhcp-range=10.88.2.2,10.88.2.200,255.255.255.0,1h",
+        name="dnsmasq",
+        namespace=host,
+    ).start(ready=served.exists)
+    socket = folder / "dhcp.sock"
+    daemons.make(
+        *(str(CNI_PLUGINS / "dhcp"), "daemon", "-socketpath", str(socket)),
+        *("-timeout", "1s", "-resendmax", "1s"),
+        name="dhcp",
+    ).start(ready=socket.exists)
 
 
 def open_named(plugin: Path, config: Path, kind: Kind) -> Open:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from conformance.checks import TABLE
@@ -16,6 +17,7 @@ Verdicts = Mapping[str, Mapping[str, Verdict]]
 NARROW: Final = {Outcome.PASS: "ok", Outcome.FAIL: "FAIL", Outcome.NOT_APPLICABLE: "n/a"}
 MARKS: Final = {Outcome.PASS: "✓", Outcome.FAIL: "✗", Outcome.NOT_APPLICABLE: "n/a"}
 WIDTH: Final = 76
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ def terminal(verdicts: Verdicts) -> Iterator[str]:
     yield " ".join(["passed of asked".ljust(WIDTH), *totals])
 
 
-def markdown(verdicts: Verdicts) -> Iterator[str]:
-    """Lines of a Markdown document; every cross has a note."""
+def markdown(verdicts: Verdicts, not_asked: Mapping[str, str] = _NONE) -> Iterator[str]:
+    """Lines of a Markdown document; every cross has a note. `not_asked`: plugins, and why."""
     yield "# CNI conformance"
     yield ""
     yield (
@@ -70,6 +72,10 @@ def markdown(verdicts: Verdicts) -> Iterator[str]:
         "empty: no rule for a plugin of this kind."
     )
     yield ""
+    if not_asked:
+        named = (f"{name} ({_escaped(not_asked[name])})" for name in sorted(not_asked))
+        yield "Not asked, for what the machine of this run lacks: " + ", ".join(named) + "."
+        yield ""
     yield "| check | section | " + " | ".join(verdicts) + " |"
     yield "|---|---|" + ":-:|" * len(verdicts)
     notes: dict[str, int] = {}

@@ -46,3 +46,10 @@ def test_the_document_has_a_note_for_every_cross() -> None:
         "1. the library of CNI 1.0 writes errors without cniVersion",
         "2. danmpy-native: no \\| such thing",
     ]
+
+
+def test_the_document_says_which_plugins_were_not_asked_and_why() -> None:
+    lines = list(markdown(VERDICTS, {"vrf": "needs x", "ipvlan": "needs y"}))
+    said = "Not asked, for what the machine of this run lacks: ipvlan (needs y), vrf (needs x)."
+    assert lines.index(said) < lines.index("| DEL twice succeeds | 2 DEL | ✓ | ✓ |")
+    assert not [line for line in markdown(VERDICTS) if line.startswith("Not asked")]

@@ -142,6 +142,24 @@ def test_what_is_neither_a_name_nor_a_path_is_left_to_a_person_and_is_no_file(na
     assert converted.files == ()
 
 
+def test_a_name_that_no_object_can_have_is_that_of_a_configuration() -> None:
+    side = FoundConf(path="/x/side.conf", document={**MACVLAN, "name": "sidecarCRD"})
+    converted = multus(DATA, side, clusterNetwork="data", defaultNetworks=["sidecarCRD"])
+    assert of(converted, "npwg.more_networks") == ["sidecarCRD"]
+    assert "NetworkAttachmentDefinition" not in note(converted, "defaultNetworks").words
+    assert [each.name for each in converted.files] == ["sidecarCRD"]
+    assert not converted.has_findings
+
+
+def test_a_name_that_no_object_can_have_and_no_configuration_has_is_left_to_a_person() -> None:
+    converted = multus(DATA, clusterNetwork="data", defaultNetworks=["sidecarCRD"])
+    assert of(converted, "npwg.more_networks") is None
+    found = note(converted, "defaultNetworks")
+    assert found.verdict is Verdict.BY_HAND
+    assert "no object can have that name" in found.words
+    assert "/etc/cni/multus/net.d" in found.words
+
+
 def test_one_default_network_of_several_that_is_missing_shows() -> None:
     converted = multus(DATA, clusterNetwork="data", defaultNetworks=["/x/y.conf", "data"])
     assert of(converted, "npwg.more_networks") == ["data"]

@@ -27,3 +27,9 @@ def test_every_reason_has_words_and_claims_no_mapping() -> None:
 
 def test_the_capabilities_are_those_that_the_installed_list_declares() -> None:
     assert RUNTIME_CAPABILITIES == CAPABILITIES
+
+
+def test_the_log_is_described_as_the_daemon_writes_it() -> None:
+    words = FIXED["logFile"][1]
+    assert "key=value" in words
+    assert "JSON" not in words

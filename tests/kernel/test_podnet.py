@@ -377,3 +377,14 @@ def test_many_host_links_are_read_and_removed_at_once_and_absent_ones_are_no_err
     remove_host_links(["dt-nolink", "dt-nolink2"])
     remove_host_links([])
     assert read_host_links(()) == {}
+
+
+def test_a_host_link_is_found_by_every_name_and_tells_whose_it_is(pod: str) -> None:
+    short, long = f"dtalt{os.getpid()}", f"dt-an-alternative-name-{os.getpid()}"
+    for name in (short, long):
+        ip("link", "property", "add", "dev", BRIDGE, "altname", name)
+    ip("link", "set", BRIDGE, "alias", "danmpy bridge:x", "group", "77")
+    found = read_host_links({BRIDGE, short, long, "dt-nothing-of-a-name-so-long"})
+    assert set(found) == {BRIDGE, short, long}
+    assert len(set(found.values())) == 1
+    assert found[long][3:] == ("bridge", "danmpy bridge:x", 77)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from support.netns import wait_until
 from support.node import Node, Nodes, Pod, cluster_network
 from support.requirements import CNI_PLUGINS, need
 
@@ -151,9 +153,9 @@ def test_a_plugin_behind_us_may_change_mac_and_mtu_and_a_real_break_is_still_fou
     assert chain.ours("ADD") == made
     assert pod.netns.links()["eth0"]["address"] == tuning["mac"]
     time.sleep(3)
-    assert "attachment is broken" not in node.daemon.log_text()
+    assert "attachment is broken" not in node.daemon.output
     pod.netns.ip("address", "flush", "dev", "eth0")
-    wait_for(lambda: "has lost address" in node.daemon.log_text())
+    wait_until(lambda: "has lost address" in node.daemon.output, what="a checkup")
     pod.result = final
     assert "interface eth0 has lost address" in node.check(pod, version="1.0.0").error
     chain.call("DEL", tuning, final)

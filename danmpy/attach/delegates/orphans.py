@@ -35,16 +35,18 @@ def end_orphans(owner: str) -> int:
     To be called by who has the journal of that folder for itself, before anything is undone: then
     whoever started them is dead.
     """
-    found = list(_marked(owner))
-    for process in found:
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    ended: set[int] = set()
     deadline = monotonic() + _END_S
-    while any(_marked(owner)) and monotonic() < deadline:
+    # Again until none is left: one may just be starting another.
+    while (found := set(_marked(owner))) and monotonic() < deadline:
+        for process in found:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        ended |= found
         sleep(0.01)
-    if found:
-        _log.warning("plugins outlived their daemon and were ended", processes=len(found))
-    return len(found)
+    if ended:
+        _log.warning("plugins outlived their daemon and were ended", processes=len(ended))
+    return len(ended)
 
 
 def _marked(owner: str) -> Iterator[int]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from danmpy.api.dialects.reading import read_pod
+from danmpy.api.dialects.rules import any_ask
 from danmpy.api.specs import (
     AddressAsk,
     AddressMode,
@@ -21,7 +22,7 @@ from danmpy.api.specs import (
     NetworkSpec,
     PluginAsk,
 )
-from danmpy.attach.deciding.resolve import ResolveContext, resolve
+from danmpy.attach.deciding.resolve import ResolveContext, examine, resolve
 from danmpy.attach.values import Backend, InterfaceSpec
 from danmpy.errors import ConflictError, IntentError
 from support.specs import ask, cluster_key, network, pod, static, tenant_key
@@ -164,6 +165,55 @@ def test_what_only_plugins_can_do_refuses_a_pod_on_a_network_that_danmpy_makes()
     (spec,) = solve(wanted, networks=networks, strict=False)
     assert (spec.ignored, spec.plugin) == (("bandwidth",), PluginAsk())
     assert solve(asking(plugin=wanted.plugin), networks=[nad()])[0].ignored == ()
+
+
+# Configurations of the node that are somebody's
+
+SECRET = network(
+    cluster_key("secret"),
+    network_id="flannel",
+    backend="flannel",
+    host_device="",
+    allowed_tenants=frozenset({"red"}),
+)
+NAMED_FLANNEL = nad(nad_key("flannel"), conf="")
+
+
+@pytest.mark.parametrize("key", [NODE, NAMED_FLANNEL.key])
+def test_a_file_s_name_is_no_way_around_allowed_tenants(key: NetworkKey) -> None:
+    wanted = asking(key, place="cni[0]")
+    said = refusal(wanted, networks=[SECRET, NAMED_FLANNEL])
+    assert "cni[0]" in said
+    assert "flannel is that of ClusterNetwork/secret" in said
+    assert "namespace blue is not among its AllowedTenants" in said
+    (found,) = examine(pod(), (wanted,), {SECRET.key: SECRET, key: NAMED_FLANNEL}, CONTEXT)
+    assert isinstance(found, IntentError)
+    for tenants in (None, frozenset({"blue", "red"})):
+        opened = replace(SECRET, allowed_tenants=tenants)
+        (spec,) = solve(wanted, networks=[opened, NAMED_FLANNEL])
+        assert spec.barred == {}
+
+
+def test_another_name_goes_with_the_files_that_it_must_not_lead_to() -> None:
+    (spec,) = solve(asking(nad_key("cbr0", ""), place="cni[0]"), networks=[SECRET])
+    assert spec.barred == {"flannel": SECRET.key}
+    own = nad(nad_key("flannel"), conf='{"type": "ptp"}')
+    assert solve(asking(own.key, place="x"), networks=[SECRET, own])[0].barred == {}
+
+
+@pytest.mark.parametrize("backend", ["macvlan", "ipvlan", "sriov", "bridge"])
+def test_a_network_without_a_file_bars_none(backend: str) -> None:
+    without = replace(SECRET, backend=backend)
+    assert solve(asking(NODE, place="cni[0]"), networks=[without])[0].barred == {}
+    if backend == "bridge":
+        said = refusal(
+            asking(NODE, place="cni[0]"), networks=[without], conf_names=frozenset({"flannel"})
+        )
+        assert "ClusterNetwork/secret" in said
+
+
+def test_what_the_cluster_gives_to_every_pod_is_its_operator_s_choice() -> None:
+    assert solve(any_ask(NODE), networks=[SECRET])[0].barred == {}
 
 
 # After another plugin

@@ -61,7 +61,7 @@ def refusal(name: str) -> IntentError:
     return caught.value
 
 
-@pytest.mark.parametrize("name", [DEVICE, ALTNAME])
+@pytest.mark.parametrize("name", [DEVICE, ALTNAME], ids=["name", "altname"])
 def test_a_device_of_danmpy_s_is_refused_by_each_of_its_names_and_says_whose_it_is(
     name: str,
 ) -> None:
@@ -90,7 +90,7 @@ def test_devices_of_the_node_are_not_refused_nor_names_that_nothing_has(alias: s
 
 def test_names_are_found_under_every_key_and_in_every_plugin() -> None:
     plugins = json.loads(
-        """[{"type": "macvlan", "Master": "vx700", "ma\\u017fter": "br-1", "mtu": 9000, "dns": null},
+        """[{"type": "macvlan", "Master": "vx700", "ma\\u017fter": "br-1", "mtu": 90, "dns": null},
             {"type": "bond", "linksInContainer": false, "links": [{"name": "ens4.7"}]},
             {"a": "", "b": "no name", "c": "/sys", "d": "\\ud800", "e": "\\n", "f": true}]"""
     )

@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from danmpy.attach.delegates.orphans import OWNER_VARIABLE, end_orphans
+from support.netns import wait_until
+
+
+def environment(pid: int) -> str:
+    return Path(f"/proc/{pid}/environ").read_text()
 
 
 @pytest.fixture
@@ -19,6 +24,8 @@ def plugins(tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
         for _ in range(2)
     ]
     try:
+        for each in started:  # Popen comes back before the kernel shows the environment
+            wait_until(lambda pid=each.pid: OWNER_VARIABLE in environment(pid), what="environment")
         yield started
     finally:
         for each in started:

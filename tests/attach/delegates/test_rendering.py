@@ -23,6 +23,7 @@ from danmpy.attach.delegates.rendering import (
     with_device_id,
     with_runtime_config,
 )
+from danmpy.cni.install import render_conflist
 from danmpy.errors import DelegateError, IntentError
 from support.recording import NAD, NET, Bench, identity, nad
 from support.specs import network, tenant_key
@@ -98,6 +99,19 @@ def test_what_the_pod_asks_reaches_the_plugin_that_declares_it_and_no_other(benc
     assert all("capabilities" not in each for each in (first, second))
     args = bench.calls[0]["environ"]["CNI_ARGS"]
     assert "IP=" not in args
+
+
+def test_aliases_that_the_runtime_offers_reach_the_plugin_that_declares_them(bench: Bench) -> None:
+    installed = json.loads(render_conflist("/run/cni.sock"))["plugins"][0]["capabilities"]
+    offer = {"aliases": ["web", "www"], "cgroupPath": "/x"}
+    # libcni passes on only what the installed list declares.
+    runtime = {name: value for name, value in offer.items() if installed.get(name) is True}
+    spec = nad({"type": "first", "capabilities": {"aliases": True}}, {"type": "second"})
+    conf = bench.delegates().render(spec, runtime=runtime)
+    bench.delegates().add(conf, identity(), "net1")
+    first, second = (call["stdin"] for call in bench.calls)
+    assert first["runtimeConfig"] == {"aliases": ["web", "www"]}
+    assert "runtimeConfig" not in second
 
 
 @pytest.mark.parametrize("capability", CAN)
