@@ -92,7 +92,7 @@ DEVIATIONS: Final = (
         why="both interfaces want the same route to the gateway",
     ),
     Known(
-        plugins=("bridge", "macvlan", "ptp", "host-device", "ipvlan"),
+        plugins=("bridge", "macvlan", "ptp", "host-device", "ipvlan", "vlan"),
         checks=("prev-result-extended",),
         says="net0 not in the result",
         why="it takes itself for the first plugin of a list, and drops prevResult",

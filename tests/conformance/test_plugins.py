@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -10,9 +10,9 @@ from conformance.checks import BY_NAME, TABLE
 from conformance.conftest import PROPERTY, subjects
 from conformance.deviations import DEVIATIONS, EVERY, OURS_NOT_APPLICABLE, RELEASE, known
 from conformance.driver import Driver
-from conformance.subjects import KINDS, OURS, REFERENCE, reference_release
+from conformance.subjects import KINDS, LINKS, OURS, REFERENCE, reference_release
 from conformance.verdicts import Check, Kind, Outcome, Verdict
-from support.requirements import Requirement, skip_for
+from support.requirements import Requirement, has_link_kind, skip_for
 
 pytestmark = pytest.mark.system
 
@@ -24,10 +24,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     pairs = [
         pytest.param(name, check, id=f"{name}-{check.name}")
         for name in subjects(metafunc.config)
-        for check in TABLE
+        for check in _askable(name)
         if KINDS.get(name, named) in check.kinds
     ]
     metafunc.parametrize(("subject", "check"), pairs, indirect=["subject"])
+
+
+def _askable(plugin: str) -> Sequence[Check]:
+    """All checks; of a plugin whose kind of link this kernel lacks one, which says so."""
+    kind = LINKS.get(plugin)
+    return TABLE if kind is None or has_link_kind(kind) else TABLE[:1]
 
 
 def objection(plugin: str, check: str, verdict: Verdict) -> str:
