@@ -199,8 +199,10 @@ class Host:
             return
         if not runs_in_guest(self._config.getoption("--uml")):
             return
-        # Last, so that no fixture of another test is between being set up and being taken down.
-        items[:] = [item for item in items if item not in set(marked)] + marked
+        # Together, so that no fixture of another test is between being set up and being taken down;
+        # and first: what is last in a queue is what the other processes of a run take over, and
+        # each of them would boot a guest for all.
+        items[:] = marked + [item for item in items if item not in set(marked)]
         self._mine = {item.nodeid: item for item in marked}
         for item in marked:
             # Its time limit holds in the guest; here the first one waits for the boot.
@@ -269,6 +271,14 @@ class Host:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._guest is not None and self._failed:
             terminalreporter.write_line(f"User-Mode Linux left its console in {self._guest.folder}")
+
+    def pytest_sessionfinish(self) -> None:
+        """Another process may have taken over the rest: what the guest still does, nobody reads.
+
+        Before leftovers are looked for.
+        """
+        if self._guest is not None:
+            self._guest.close()
 
     def pytest_unconfigure(self) -> None:
         if self._guest is None:

@@ -54,7 +54,9 @@ def test_a_call_that_runs_is_finished_and_answered(node: Node, nodes: Nodes) -> 
     assert node.leases() == []
 
 
-def test_a_daemon_that_is_still_starting_stops_too(node: Node, nodes: Nodes) -> None:
+def test_a_daemon_whose_releases_wait_for_the_database_serves_and_stops(
+    node: Node, nodes: Nodes
+) -> None:
     node.write("n.yaml", cluster_network("net", host_device="ens4", vxlan=900, cidr="10.90.0.0/24"))
     node.start()
     pods = [nodes.pod(f"p{number}") for number in range(6)]
@@ -69,8 +71,8 @@ def test_a_daemon_that_is_still_starting_stops_too(node: Node, nodes: Nodes) -> 
             assert all(answer.ok for answer in runtimes.map(node.delete, pods))
         node.daemon.kill()
         node.start(wait=False)
-        time.sleep(4)  # it waits for the database now, with six releases to replay
-        assert not node.socket.exists() or not node.call("STATUS").ok
+        wait_until(node.serves, seconds=20, what="it serves, with six releases to replay")
+        assert len(node.leases()) == len(pods)
         began = time.monotonic()
         assert node.daemon.stop(seconds=30) == 0
         assert time.monotonic() - began < 10
