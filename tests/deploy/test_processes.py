@@ -27,7 +27,7 @@ from support.processes import Daemon, Daemons
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 PROFILE = {"name": "ens4", "vniType": "vxlan", "vniRange": "700-710"}
-DENIED = re.compile("forbidden|denied|403|lacks", re.IGNORECASE)
+DENIED = re.compile(r"forbidden|denied|\b403\b|lacks", re.IGNORECASE)
 INTERNAL = {"tenantNetwork": "internal", "ip": "dynamic", "ip6": "dynamic"}
 
 
