@@ -32,7 +32,7 @@ from danmpy.api.specs import Dialect, NetworkKey, NetworkKind
 from danmpy.attach.delegates.confs import DelegateConf, parse_conf
 from danmpy.attach.delegates.rendering import with_runtime_config
 from danmpy.attach.devices.info import DeviceInfoFiles
-from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
+from danmpy.attach.journal import JOURNAL_VERSION, AttachmentRecord, LinkRecord, Phase
 from danmpy.attach.plan import extend_result
 from danmpy.cni.install import NETWORK_NAME
 from danmpy.convert.multus_cache import (
@@ -65,9 +65,6 @@ _OWN_ARGS: Final = frozenset(
     }
 )
 """CNI_ARGS that every delegate is told anyway (`delegates`)."""
-
-_RECORDED_VERSION: Final = "1.1.0"
-"""As `engine.JOURNAL_VERSION`."""
 
 
 _Write = Callable[[AttachmentRecord], None]
@@ -248,9 +245,9 @@ class MultusAdopter:
             network_name=NETWORK_NAME,
             began_at=path.stat().st_mtime_ns // 1000,
             links=tuple(self._link(link) for link in links),
-            result=render_result(whole or CniResult(), _RECORDED_VERSION),
+            result=render_result(whole or CniResult(), JOURNAL_VERSION),
             dialect=str(Dialect.NPWG),
-            answer=render_result(parsed[0], _RECORDED_VERSION),
+            answer=render_result(parsed[0], JOURNAL_VERSION),
             adopted_files=(*(link.cached.path for link in links), str(path)),
         )
 

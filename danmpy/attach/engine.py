@@ -16,7 +16,7 @@ from danmpy.attach.checks import find_broken, require_intact
 from danmpy.attach.deciding.decider import Decider, Decision, without_lease
 from danmpy.attach.delegates.collecting import DelegateGc
 from danmpy.attach.delegates.default_network import require_default_network
-from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
+from danmpy.attach.journal import JOURNAL_VERSION, AttachmentRecord, LinkRecord, Phase
 from danmpy.attach.locks import ContainerLocks
 from danmpy.attach.plan import (
     addresses_by_interface,
@@ -44,9 +44,6 @@ from danmpy.ipam.leases import EndReason, Lease, LeaseRequest
 from danmpy.kernel.netns import netns_id_of
 
 _log = structlog.get_logger(__name__)
-
-JOURNAL_VERSION = "1.1.0"
-"""The CNI version in which results are kept: the newest holds every field."""
 
 
 class Attacher:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
@@ -42,6 +42,10 @@ _UNFINISHED = ".tmp"
 
 _DAMAGED = ".damaged"
 """Ending of a record that could not be read."""
+
+
+JOURNAL_VERSION: Final = "1.1.0"
+"""The CNI version in which results are kept: the newest holds every field."""
 
 
 class Phase(StrEnum):

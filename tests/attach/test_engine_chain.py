@@ -18,7 +18,7 @@ from danmpy.api.cni import (
     parse_result,
 )
 from danmpy.api.dialects.keys import NPWG_NETWORKS
-from danmpy.attach.engine import JOURNAL_VERSION
+from danmpy.attach.journal import JOURNAL_VERSION
 from danmpy.errors import HostError, IntentError
 from danmpy.mirrors.attachments import facts_of
 from support.attaching import EXT, FRONT, AttachNode, assert_empty, request, with_prev

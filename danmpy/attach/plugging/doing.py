@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
@@ -21,7 +21,7 @@ from danmpy.api.specs import InterfaceAsk, NetworkKey, NetworkSpec, PodAsks, Pod
 from danmpy.attach.builder import Blueprint, identity_of
 from danmpy.attach.deciding.decider import Decider
 from danmpy.attach.deciding.resolve import DEFAULT_PREFIX, LEGACY_NAMING
-from danmpy.attach.journal import AttachmentRecord, LinkRecord, Phase
+from danmpy.attach.journal import JOURNAL_VERSION, AttachmentRecord, LinkRecord, Phase
 from danmpy.attach.plan import addresses_by_interface, extend_result, plan_result
 from danmpy.attach.plugging.plan import (
     Change,
@@ -41,9 +41,6 @@ from danmpy.intent.values import Intent
 from danmpy.ipam.leases import EndReason, Lease
 
 _log = structlog.get_logger(__name__)
-
-_VERSION: Final = "1.1.0"
-"""The CNI version in which results are kept (`engine.JOURNAL_VERSION`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +221,7 @@ class Plugging:
             job.wishes,
             links=(*record.links, *built.links),
             leases=(*record.leases, *leases),
-            result=render_result(extend_result(parse_result(record.result), own), _VERSION),
+            result=render_result(extend_result(parse_result(record.result), own), JOURNAL_VERSION),
             # The runtime was told of less, and goes by that in CHECK.
             answer=record.told,
         )
@@ -277,4 +274,4 @@ def _require_allowed(asked: int, quotas: QuotaSpec, pod: PodSpec) -> None:
 
 
 def _without(document: dict[str, Any], gone: Sequence[LinkRecord]) -> dict[str, Any]:
-    return render_result(without_links(parse_result(document), gone), _VERSION)
+    return render_result(without_links(parse_result(document), gone), JOURNAL_VERSION)
